@@ -1,0 +1,47 @@
+"""Sums of weight gradients over many backward passes, and what of them is told apart by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import WeightAccess
+
+
+class GradientAccumulator:
+    """A sink (see gradients.py) that adds g^T x of each target layer into a float32 (or float64) matrix [out, in].
+
+    At each backward pass the positive and the negative part of w * grad are summed by layer as well, so that the mass of
+    a layer is known for each timestep. Positive and negative parts are those of one pass (all samples of a batch together).
+
+    Attributes:
+        gradients: layer name -> sum of gradients [out, in] on `device`.
+        timestep_mass: layer name -> [timesteps, 2]: positive and negative sums of w * grad, float64 on the CPU.
+    """
+
+    def __init__(self, layers: Mapping[str, Any], timesteps: int, access: WeightAccess, dtype: torch.dtype, device: torch.device) -> None:
+        self.layers, self.access = layers, access
+        shapes = {name: (module.out_features, module.in_features) for name, module in layers.items()}
+        self.gradients = {name: torch.zeros(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+        self.timestep_mass = {name: torch.zeros(timesteps, 2, dtype=torch.float64) for name in layers}
+        self._step, self._scale = 0, 1.0
+
+    def at(self, step: int, scale: float) -> GradientAccumulator:
+        """Count what comes next to timestep number `step`; gradients arrive multiplied by 1 / `scale`."""
+        self._step, self._scale = step, scale
+        return self
+
+    def __call__(self, name: str, x: Tensor, g: Tensor) -> None:
+        total = self.gradients[name]
+        x = x.detach().reshape(-1, x.shape[-1]).to(total.device, total.dtype)
+        g = g.detach().reshape(-1, g.shape[-1]).to(total.device, total.dtype)
+        gradient = (g.T @ x).mul_(self._scale)
+        total += gradient
+        with self.access(self.layers[name], gradient) as (weight, _):
+            attribution = gradient.mul_(weight)
+        net = float(attribution.sum(dtype=torch.float64))
+        positive = float(attribution.clamp_(min=0).sum(dtype=torch.float64))
+        self.timestep_mass[name][self._step] += torch.tensor([positive, net - positive])

@@ -1,0 +1,132 @@
+"""Attribution of every weight of chosen layers to a concept: a_i = w_i * dJ/dw_i (paper, section 3).
+
+a_i is the first-order estimate of J(w) - J(w with w_i = 0): how much of J this weight makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .accumulator import GradientAccumulator
+from .denoiser import Denoiser
+from .gradients import captured_gradients
+from .objective import Objective
+from .progress import Progress, silent
+from .reduction import LayerScores, keep_thresholds, reduce_layer
+
+DENSE_WEIGHTS = 4_000_000
+"""Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
+KEEP_RATIO = 0.01
+
+
+@dataclass
+class Attribution:
+    """What was found, reduced to what selecting, sharing and looking need.
+
+    Attributes:
+        layers: by weight name, see LayerScores.
+        timesteps: the timesteps that LayerScores.timestep_mass runs over, from noise to picture.
+        keep_ratio: selections up to this ratio are exact; 1 means that all scores are here.
+        info: what it was made from (concept, base, objective, settings, model family, fingerprint).
+    """
+
+    layers: dict[str, LayerScores]
+    timesteps: list[int]
+    keep_ratio: float
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_total(self) -> int:
+        return sum(layer.out_features * layer.in_features for layer in self.layers.values())
+
+    @property
+    def objective(self) -> str:
+        return str(self.info["objective"])
+
+
+def attribution_scores(
+    denoiser: Denoiser,
+    objective: Objective,
+    layer_names: list[str],
+    *,
+    batch: int = 4,
+    checkpointing: bool = False,
+    loss_scale: float = 1.0,
+    progress: Progress = silent,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Dense scores a_i by layer, [out, in] each, and their sums by timestep, [timesteps, 2] (see GradientAccumulator).
+
+    Gradients are summed in float32, or in float64 for a float64 model; the model's own parameters are neither copied nor
+    changed nor asked for gradients.
+
+    Args:
+        batch: samples in one forward and backward.
+        checkpointing: recompute activations in backward, for less memory.
+        loss_scale: factor on the loss in backward, taken out again afterwards; 1024 keeps a float16 pass from underflowing.
+    """
+    layers = {name: denoiser.layers[name] for name in layer_names}
+    first = objective.targets[0].eps
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    accumulator = GradientAccumulator(layers, len(objective.targets), denoiser.weight_access, dtype, denoiser.device)
+    total, done = objective.samples, 0
+    progress("attribution", 0, total)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        captured_gradients(denoiser.unet, layers, accumulator, denoiser.weight_access, checkpointing=checkpointing) as anchor,
+    ):
+        for number, target in enumerate(objective.targets):
+            accumulator.at(number, objective.sign / (loss_scale * total))
+            for x_t, eps in zip(target.x_t.split(batch), target.eps.split(batch), strict=True):
+                output = denoiser.eps(x_t.to(denoiser.device), target.t, objective.conditioning)
+                error = output - eps.to(output.device, output.dtype)
+                # Sum over samples of the mean over elements; the mean over samples is the accumulator's scale.
+                loss = error.square().flatten(1).mean(dim=1).sum() * loss_scale
+                torch.autograd.grad(loss, anchor)
+                done += len(x_t)
+                progress("attribution", done, total)
+    scores = accumulator.gradients
+    for name, gradient in scores.items():
+        with denoiser.weight_access(layers[name], gradient) as (weight, _):
+            gradient.mul_(weight)
+    return scores, accumulator.timestep_mass
+
+
+def reduce_scores(
+    scores: Mapping[str, Tensor],
+    timestep_mass: Mapping[str, Tensor],
+    timesteps: list[int],
+    info: dict[str, Any],
+    keep_ratio: float | None = None,
+) -> Attribution:
+    """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one."""
+    total = sum(score.numel() for score in scores.values())
+    if keep_ratio is None:
+        keep_ratio = 1.0 if total <= DENSE_WEIGHTS else KEEP_RATIO
+    thresholds = keep_thresholds(scores.values(), keep_ratio)
+    layers = {name: reduce_layer(score, timestep_mass[name], keep_ratio, thresholds) for name, score in scores.items()}
+    return Attribution(layers, list(timesteps), keep_ratio, info)
+
+
+def attribute(
+    denoiser: Denoiser,
+    objective: Objective,
+    layer_names: list[str],
+    *,
+    info: dict[str, Any],
+    batch: int = 4,
+    checkpointing: bool = False,
+    loss_scale: float = 1.0,
+    keep_ratio: float | None = None,
+    progress: Progress = silent,
+) -> Attribution:
+    """`attribution_scores`, reduced."""
+    scores, timestep_mass = attribution_scores(
+        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, loss_scale=loss_scale, progress=progress
+    )
+    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio)

@@ -1,0 +1,92 @@
+"""Attribution files: what a slider, a viewer and an edit need, tens of megabytes at most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attribution import Attribution
+from .edit_file import check_positions, layer_shapes
+from .errors import CadError
+from .files import check_tensor, read, write
+from .reduction import HISTOGRAM_BINS, LayerScores
+
+KIND = "attribution"
+PARTS = ("column", "row_count", "score", "row_mass", "timestep_mass", "histogram", "complete_above")
+
+
+def save_attribution(path: Path, attribution: Attribution) -> None:
+    """Write `attribution` to `path` (safetensors). Raises CadError when the place cannot be written."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in attribution.layers.items():
+        # A column and a count by row take half the space of a flattened position.
+        rows = torch.bincount(layer.index // layer.in_features, minlength=layer.out_features)
+        tensors |= {
+            f"{name}:column": (layer.index % layer.in_features).to(torch.uint16 if layer.in_features <= 65536 else torch.int32),
+            f"{name}:row_count": rows.to(torch.int32),
+            f"{name}:score": layer.score.float(),
+            f"{name}:row_mass": layer.row_mass.float(),
+            f"{name}:timestep_mass": layer.timestep_mass.float(),
+            f"{name}:histogram": layer.histogram.to(torch.int32),
+            f"{name}:complete_above": torch.tensor(layer.complete_above, dtype=torch.float32),
+        }
+    metadata: dict[str, Any] = {
+        "info": attribution.info,
+        "shapes": {name: [layer.out_features, layer.in_features] for name, layer in attribution.layers.items()},
+        "timesteps": attribution.timesteps,
+        "keep_ratio": attribution.keep_ratio,
+    }
+    write(path, KIND, tensors, metadata)
+
+
+def load_attribution(path: Path) -> Attribution:
+    """Read and check an attribution. Raises CadError for anything that is not a whole, sane attribution file."""
+    path = Path(path)
+    tensors, metadata = read(path, KIND)
+    shapes = layer_shapes(path, metadata.get("shapes"))
+    info, timesteps, keep_ratio = metadata.get("info"), metadata.get("timesteps"), metadata.get("keep_ratio")
+    if not isinstance(info, dict) or info.get("objective") not in ("erase", "amplify"):
+        raise CadError(f"{path} has damaged metadata: its objective must be 'erase' or 'amplify'")
+    if not isinstance(timesteps, list) or not timesteps or any(type(t) is not int or t < 0 for t in timesteps):
+        raise CadError(f"{path} has damaged metadata: 'timesteps' must be a list of timesteps, got {str(timesteps)[:100]}")
+    if not isinstance(keep_ratio, (int, float)) or not 0 < keep_ratio <= 1:
+        raise CadError(f"{path} has damaged metadata: 'keep_ratio' must be in (0, 1], got {str(keep_ratio)[:100]}")
+    unknown = sorted(tensors.keys() - {f"{name}:{part}" for name in shapes for part in PARTS})
+    if unknown:
+        raise CadError(f"{path} has a tensor that belongs to no layer of it: {unknown[0][:200]}; the file is damaged")
+    layers = {name: _load_layer(path, name, shape, tensors, len(timesteps)) for name, shape in shapes.items()}
+    return Attribution(layers, timesteps, float(keep_ratio), info)
+
+
+def _load_layer(path: Path, name: str, shape: tuple[int, int], tensors: dict[str, Tensor], timesteps: int) -> LayerScores:
+    rows, columns = shape
+
+    def part(kind: str, dtype: torch.dtype, expected: tuple[int | None, ...]) -> Tensor:
+        return check_tensor(path, f"{name}:{kind}", tensors.get(f"{name}:{kind}"), dtype, expected)
+
+    row_count = part("row_count", torch.int32, (rows,)).long()
+    if bool((row_count < 0).any()) or bool((row_count > columns).any()):
+        raise CadError(f"{path}: row counts of {name[:200]} must be within 0..{columns}; the file is damaged")
+    total = int(row_count.sum())
+    column = part("column", torch.uint16 if columns <= 65536 else torch.int32, (total,)).long()
+    if total and (int(column.min()) < 0 or int(column.max()) >= columns):
+        raise CadError(f"{path}: columns of {name[:200]} must be within 0..{columns - 1}; the file is damaged")
+    index = torch.repeat_interleave(torch.arange(rows), row_count) * columns + column
+    check_positions(path, name, index, rows * columns)
+    positive, negative = part("complete_above", torch.float32, (2,)).tolist()
+    histogram = part("histogram", torch.int32, (2, HISTOGRAM_BINS))
+    if bool((histogram < 0).any()):
+        raise CadError(f"{path}: the histogram of {name[:200]} has a negative count; the file is damaged")
+    return LayerScores(
+        out_features=rows,
+        in_features=columns,
+        index=index,
+        score=part("score", torch.float32, (total,)),
+        row_mass=part("row_mass", torch.float32, (rows, 2)),
+        timestep_mass=part("timestep_mass", torch.float32, (timesteps, 2)),
+        histogram=histogram,
+        complete_above=(positive, negative),
+    )

@@ -1,0 +1,105 @@
+"""cad attribute: which weights of a model draw a concept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Device, DType, Json, Lora, Model, Prediction, Seed, check_output, load, progress_bar, show
+
+
+def attribute(
+    model: Model,
+    concept: Annotated[str, typer.Option(help="The words to attribute, e.g. 'van gogh'.")],
+    out: Annotated[Path, typer.Option(help="The attribution file to write (.safetensors).")],
+    base: Annotated[str, typer.Option(help="The base prompt to compare with; empty is the paper's.")] = "",
+    prompt: Annotated[str, typer.Option(help="The prompt that samples pictures of the concept; default: the concept itself.")] = "",
+    objective: Annotated[str, typer.Option(help="erase (eq. 6) or amplify (eq. 7).")] = "erase",
+    images: Annotated[Path | None, typer.Option(help="Folder with pictures of the concept, for amplify; default: sampled ones.")] = None,
+    components: Annotated[str, typer.Option(help="Comma-separated: ff, self_attention, cross_attention, attention, linear.")] = "ff",
+    trajectories: Annotated[int, typer.Option(help="How many pictures are sampled; more is steadier and slower.")] = 20,
+    steps: Annotated[int, typer.Option(help="Steps of each; more pictures beat more steps.")] = 10,
+    cfg: Annotated[float, typer.Option(help="Guidance of the sampling.")] = 3.0,
+    seed: Seed = 0,
+    spacing: Annotated[str, typer.Option(help="Timesteps: trailing, or leading as in the paper.")] = "trailing",
+    batch: Annotated[int, typer.Option(help="Samples computed together: lower it when memory is short.")] = 4,
+    width: Annotated[int | None, typer.Option(help="Width in pixels; default: the model's.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels; default: the model's.")] = None,
+    keep_ratio: Annotated[float | None, typer.Option(help="Largest ratio that a later erase can ask for.")] = None,
+    checkpointing: Annotated[bool, typer.Option(help="Less memory, a third slower.")] = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+    prediction: Prediction = "auto",
+    lora: Lora = [],  # noqa: B006 (typer's way)
+    json: Json = False,
+) -> None:
+    """Attribute a concept to the weights of MODEL and write the attribution file."""
+    from ..attribution_file import save_attribution
+    from ..concept import ConceptSettings, attribute_concept
+    from ..errors import CadError
+    from ..images import read_images
+
+    check_output(out)
+    settings = ConceptSettings(
+        concept=concept,
+        base=base,
+        prompt=prompt,
+        objective=objective,  # type: ignore[arg-type]
+        components=tuple(part.strip() for part in components.split(",") if part.strip()),
+        trajectories=trajectories,
+        steps=steps,
+        cfg=cfg,
+        seed=seed,
+        spacing=spacing,  # type: ignore[arg-type]
+        batch=batch,
+        keep_ratio=keep_ratio,
+        checkpointing=checkpointing,
+    )
+    settings.check()
+    if images is not None and objective != "amplify":
+        raise CadError("--images is for --objective amplify; erasing samples its own pictures")
+    denoiser = load(model, device, dtype, prediction, lora)
+    _, latent_height, latent_width = denoiser.latent_shape
+    size = (_latent(height, latent_height, denoiser.vae_scale, "height"), _latent(width, latent_width, denoiser.vae_scale, "width"))
+    settings = ConceptSettings(**{**settings.__dict__, "size": size})
+    began = time.monotonic()
+    latents = None
+    if images is not None:
+        latents = denoiser.encode(read_images(images, size[0] * denoiser.vae_scale, size[1] * denoiser.vae_scale))
+    with progress_bar() as progress:
+        attribution = attribute_concept(denoiser, settings, latents, progress)
+    save_attribution(out, attribution)
+    seconds = time.monotonic() - began
+    masses = [layer.mass for layer in attribution.layers.values()]
+    positive, negative = sum(mass[0] for mass in masses), sum(mass[1] for mass in masses)
+    result = {
+        "file": str(out),
+        "concept": concept,
+        "objective": objective,
+        "layers": len(attribution.layers),
+        "weights_total": attribution.weights_total,
+        "positive_mass": positive,
+        "negative_mass": negative,
+        "keep_ratio": attribution.keep_ratio,
+        "seconds": round(seconds, 2),
+    }
+    text = (
+        f"{concept!r}: {attribution.weights_total:,} weights in {len(attribution.layers)} layers, "
+        f"positive mass {positive:.4g}, negative mass {negative:.4g}, {seconds:.1f} s\n"
+        f"wrote {out}; next: cad {objective} {model} {out} --ratio 0.001 --out edit.safetensors"
+    )
+    show(result, json, text)
+
+
+def _latent(pixels: int | None, default: int, scale: int, side: str) -> int:
+    """Latent size of a picture side given in pixels."""
+    from ..errors import CadError
+
+    if pixels is None:
+        return default
+    if pixels < 8 * scale or pixels % (8 * scale):
+        raise CadError(f"--{side} must be a multiple of {8 * scale}, got {pixels}")
+    return pixels // scale

@@ -1,0 +1,93 @@
+"""What the commands share: options, progress on the terminal, results for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CadError
+
+if TYPE_CHECKING:
+    from ..checkpoints.denoiser import DiffusersDenoiser
+    from ..progress import Progress
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A .safetensors checkpoint (SD 1.x, 2.x, XL), a diffusers folder, or 'sandbox'.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout and nothing else.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+DType = Annotated[str, typer.Option(help="Precision of the UNet: float32, float16 or bfloat16.")]
+Prediction = Annotated[str, typer.Option(help="What the UNet predicts when it is not found out by itself: auto, epsilon, v_prediction.")]
+Lora = Annotated[list[str], typer.Option(help="A LoRA on top of the model, FILE or FILE:SCALE; may be given several times.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
+
+
+def load(model: str, device: str, dtype: str, prediction: str, lora: list[str]) -> DiffusersDenoiser:
+    """The model named on the command line."""
+    import torch
+
+    from ..checkpoints.load import load_model
+
+    dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype not in dtypes:
+        raise CadError(f"--dtype must be one of {', '.join(dtypes)}, got {dtype!r}")
+    if prediction not in ("auto", "epsilon", "v_prediction"):
+        raise CadError(f"--prediction must be auto, epsilon or v_prediction, got {prediction!r}")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise CadError(f"--device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+    return load_model(model, device=place, dtype=dtypes[dtype], prediction=prediction, loras=[file_and_number(text) for text in lora])  # type: ignore[arg-type]
+
+
+def file_and_number(text: str) -> tuple[Path, float]:
+    """FILE or FILE:NUMBER, the number 1 when there is none; a colon that is part of a Windows drive stays in the name."""
+    head, _, tail = text.rpartition(":")
+    try:
+        return (Path(head), float(tail)) if head else (Path(text), 1.0)
+    except ValueError:
+        return Path(text), 1.0
+
+
+def check_output(path: Path) -> Path:
+    """`path`, refused before any long work when its folder is missing or it is a folder itself."""
+    if path.is_dir():
+        raise CadError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise CadError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    return path
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A Progress that draws bars on stderr, so that stdout stays for results."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print `result` as JSON, or the `text` made of it."""
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False, indent=2)
+        sys.stdout.write("\n")
+    else:
+        print(text)

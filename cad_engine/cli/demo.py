@@ -1,0 +1,39 @@
+"""cad demo: the whole thing on the embedded sandbox model, in a minute or two on any computer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Json, Seed, progress_bar, show
+
+
+def demo(
+    concept: Annotated[str, typer.Option(help="A shape, colour or style of the sandbox, e.g. star, red, dotted.")] = "star",
+    out: Annotated[Path, typer.Option(help="Folder for the results (made if missing).")] = Path("cad-demo"),
+    objective: Annotated[str, typer.Option(help="erase, or amplify (made for the rare shape: --concept crescent).")] = "erase",
+    ratio: Annotated[float | None, typer.Option(help="Part of the weights to take; default: what suits the sandbox.")] = None,
+    select: Annotated[str, typer.Option(help="row (the paper's), row_min1, layer, or global.")] = "row",
+    pictures: Annotated[int, typer.Option(help="Pictures of the concept; half as many again without it.")] = 36,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Attribute a concept of the sandbox, suppress (or amplify) it, and show pictures and figures before and after."""
+    from ..sandbox.demo import DemoSettings, run_demo
+
+    settings = DemoSettings(concept=concept, objective=objective, ratio=ratio, rule=select, pictures=pictures, seed=seed)  # type: ignore[arg-type]
+    with progress_bar() as progress:
+        results = run_demo(settings, out, progress)
+    before, after, random = results["before"], results["after"], results["random_weights"]
+    text = (
+        f"{objective} {concept!r}: {results['weights_zeroed']:,} of {results['weights_total']:,} weights set to zero, "
+        f"{results['seconds']} s\n"
+        f"                  pictures of it showing it   other pictures all right\n"
+        f"  before          {before['target']:>25.0%}   {before['others']:>24.0%}\n"
+        f"  after           {after['target']:>25.0%}   {after['others']:>24.0%}\n"
+        f"  random weights  {random['target']:>25.0%}   {random['others']:>24.0%}\n"
+        f"open {out / 'report.html'}"
+    )
+    show(results, json, text)

@@ -1,0 +1,143 @@
+"""cad inspect: what a CAD file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import Json, check_output, show
+
+if TYPE_CHECKING:
+    from ..attribution import Attribution
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An attribution or edit file.")],
+    plot: Annotated[Path | None, typer.Option(help="Write the plot of an attribution to this PNG.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page of an attribution.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the layers of an attribution with their positive and negative mass and counts, or what an edit takes."""
+    from ..errors import CadError
+    from ..files import read_info
+
+    for out in (plot, html):
+        if out is not None:
+            check_output(out)
+    kind = read_info(file).get("kind")
+    if kind == "edit":
+        if plot is not None or html is not None:
+            raise CadError(f"{file} is an edit; --plot and --html are for attributions")
+        _inspect_edit(file, json)
+    elif kind == "attribution":
+        _inspect_attribution(file, plot, html, json)
+    else:
+        raise CadError(f"{file} is a CAD {kind!r} file; cad inspect reads attributions and edits")
+
+
+def _inspect_edit(file: Path, as_json: bool) -> None:
+    from ..edit_file import load_edit
+
+    edit = load_edit(file)
+    total = sum(layer.out_features * layer.in_features for layer in edit.layers.values())
+    result: dict[str, Any] = {
+        "kind": "edit",
+        "info": edit.info,
+        "weights_taken": len(edit),
+        "layers": {name: len(layer.index) for name, layer in edit.layers.items()},
+    }
+    lines = [f"edit of {len(edit):,} weights in {len(edit.layers)} layers ({total:,} weights in these layers)"]
+    lines += [f"  {key}: {value}" for key, value in edit.info.items()]
+    lines += [f"  {count:>9,}  {name}" for name, count in result["layers"].items()]
+    show(result, as_json, "\n".join(lines))
+
+
+def _inspect_attribution(file: Path, plot: Path | None, html: Path | None, as_json: bool) -> None:
+    from ..attribution_file import load_attribution
+    from ..report.counts import RATIOS, taken_counts, usable_ratios
+    from ..report.layer_table import layer_rows
+    from ..selection import RULES
+
+    attribution = load_attribution(file)
+    ratios = usable_ratios(attribution, RATIOS)
+    rows = layer_rows(attribution, ratios)
+    counts = {rule: taken_counts(attribution, rule, ratios) for rule in RULES}
+    if plot is not None:
+        from ..report.plot import attribution_figure
+        from ..report.png import save_png
+
+        save_png(attribution_figure(attribution), plot)
+    if html is not None:
+        _write_html(attribution, html)
+    if as_json:
+        layers = [
+            {"name": row.name, "label": row.label, "weights": row.size, "positive_mass": row.positive, "negative_mass": row.negative}
+            for row in rows
+        ]
+        result = {
+            "kind": "attribution",
+            "info": attribution.info,
+            "weights_total": attribution.weights_total,
+            "timesteps": attribution.timesteps,
+            "keep_ratio": attribution.keep_ratio,
+            "layers": layers,
+            "ratios": list(ratios),
+            "weights_taken": counts,
+        }
+        show(result, True, "")
+    else:
+        _print(attribution, rows, ratios, counts)
+
+
+def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], counts: dict[Any, list[int]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ..report.layer_table import layer_headers, total_row
+    from ..report.text import percent
+
+    info = attribution.info
+    console = Console()
+    console.print(
+        escape(f"{info.get('objective')} {str(info.get('concept'))[:200]!r} against {str(info.get('base'))[:200]!r}"), highlight=False
+    )
+    table = Table(show_footer=False)
+    for header in layer_headers(ratios):
+        table.add_column(header, justify="left" if header == "Layer" else "right")
+    for row in [*rows, total_row(rows)]:
+        cells = [
+            row.label,
+            f"{row.size:,}",
+            f"{row.positive:.4g}",
+            f"{row.negative:.4g}",
+            f"{row.share:.1%}",
+            *(f"{n:,}" for n in row.taken),
+        ]
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    rules = Table(title="Weights taken over all layers")
+    for header in ("Selection", *(percent(ratio) for ratio in ratios)):
+        rules.add_column(header, justify="left" if header == "Selection" else "right")
+    for rule, taken in counts.items():
+        rules.add_row(rule, *(f"{n:,}" for n in taken))
+    console.print(rules)
+
+
+def _write_html(attribution: Attribution, path: Path) -> None:
+    from ..report.html import Report, ReportImage, ReportSection, settings_table, write_report
+    from ..report.layer_table import layer_report_table
+    from ..report.plot import attribution_figure
+    from ..report.png import png_bytes
+
+    concept = str(attribution.info.get("concept"))
+    picture = ReportImage(png_bytes(attribution_figure(attribution)), f"Attribution of {concept} by layer and timestep")
+    sections = [
+        ReportSection("Where the concept is drawn", [picture]),
+        ReportSection("Layers", [layer_report_table(attribution)]),
+        ReportSection("Settings", [settings_table(attribution.info)]),
+    ]
+    summary = f"{attribution.weights_total:,} weights in {len(attribution.layers)} layers, scored for “{concept}”."
+    write_report(path, Report(f"Attribution of “{concept}”", summary, sections))

@@ -1,0 +1,121 @@
+"""From a concept in words to its attribution: the whole left half of the design in one call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from . import __version__
+from .attribution import Attribution, attribute
+from .components import choose_layers
+from .denoiser import Denoiser
+from .errors import CadError
+from .fingerprint import fingerprint
+from .objective import Kind, Objective, amplify_objective, erase_objective
+from .progress import Progress, silent
+from .schedule import Spacing
+from .trajectory import sample_trajectories
+
+
+@dataclass(frozen=True)
+class ConceptSettings:
+    """What to attribute and how.
+
+    Attributes:
+        concept: the words scored, c of the paper: "star", "a photo in the style of Van Gogh".
+        base: the base prompt c_b; "" is the paper's.
+        prompt: the words that sample the trajectories; "" means the concept itself (the paper: "a photo of a X").
+        objective: "erase" (eq. 6) or "amplify" (eq. 7).
+        components: groups of layers, see components.GROUPS.
+        trajectories, steps, cfg, seed, spacing: of sampling (erase); steps are noise levels per image for amplify.
+        batch: samples computed together; changes speed and memory, not the scores.
+        size: (height, width) of the latents; None for the model's own.
+        keep_ratio: selections up to this ratio stay exact; None keeps all scores of a small model and 1 % of a large one.
+        checkpointing: recompute activations in backward, for less memory.
+    """
+
+    concept: str
+    base: str = ""
+    prompt: str = ""
+    objective: Kind = "erase"
+    components: tuple[str, ...] = ("ff",)
+    trajectories: int = 20
+    steps: int = 10
+    cfg: float = 3.0
+    seed: int = 0
+    spacing: Spacing = "trailing"
+    batch: int = 4
+    size: tuple[int, int] | None = None
+    keep_ratio: float | None = None
+    checkpointing: bool = False
+
+    def check(self) -> None:
+        """Raise CadError for an empty concept, one equal to the base, or a count that makes no sense."""
+        if not self.concept.strip():
+            raise CadError("the concept is empty; say what is to be attributed, e.g. 'star' or 'van gogh'")
+        if self.concept.strip() == self.base.strip():
+            raise CadError(f"the concept {self.concept!r} and the base prompt are the same, so there is nothing to tell apart; change one")
+        if self.objective not in ("erase", "amplify"):
+            raise CadError(f"objective must be erase or amplify, got {self.objective!r}")
+        if self.steps < 1:
+            raise CadError(f"steps must be at least 1, got {self.steps}")
+        if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
+            raise CadError(f"keep ratio must be in (0, 1], got {self.keep_ratio:g}")
+
+
+def concept_objective(
+    denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None, progress: Progress = silent
+) -> Objective:
+    """J for `settings`. Amplifying uses `latents` [N, C, H, W] of the concept's images, or samples `trajectories` of them."""
+    settings.check()
+    concept = denoiser.encode_prompt(settings.concept)
+    if settings.objective == "amplify" and latents is not None:
+        return amplify_objective(denoiser, concept, latents, steps=settings.steps, seed=settings.seed)
+    shape = denoiser.latent_shape if settings.size is None else (denoiser.latent_shape[0], *settings.size)
+    sampled = denoiser.encode_prompt(settings.prompt or settings.concept)
+    points, generated = sample_trajectories(
+        denoiser,
+        sampled,
+        denoiser.encode_prompt(""),
+        trajectories=settings.trajectories,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        seed=settings.seed,
+        batch=settings.batch,
+        spacing=settings.spacing,
+        latent_shape=shape,
+        progress=progress,
+    )
+    if settings.objective == "amplify":
+        return amplify_objective(denoiser, concept, generated, steps=settings.steps, seed=settings.seed)
+    # Sampling has already predicted eps for the empty prompt.
+    known = settings.base.strip() == "" and settings.cfg > 1
+    base = None if known else denoiser.encode_prompt(settings.base)
+    return erase_objective(denoiser, concept, base, points, batch=settings.batch, progress=progress)
+
+
+def attribution_info(denoiser: Denoiser, settings: ConceptSettings) -> dict[str, Any]:
+    """What a file made from this model with these settings says of itself."""
+    described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    return {**described, "family": denoiser.family, "fingerprint": fingerprint(denoiser), "version": __version__}
+
+
+def attribute_concept(
+    denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None, progress: Progress = silent
+) -> Attribution:
+    """Attribution of the chosen components to the concept. Raises CadError for settings that make no sense."""
+    settings.check()
+    names = choose_layers(denoiser.layers, settings.components)
+    objective = concept_objective(denoiser, settings, latents, progress)
+    return attribute(
+        denoiser,
+        objective,
+        names,
+        info=attribution_info(denoiser, settings),
+        batch=settings.batch,
+        checkpointing=settings.checkpointing,
+        keep_ratio=settings.keep_ratio,
+        progress=progress,
+    )

@@ -1,0 +1,62 @@
+"""From an attribution to an edit, and the control that every result is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from .attribution import Attribution
+from .edit import Edit, ablation
+from .errors import CadError
+from .selection import Rule, select
+
+
+def edit_from_attribution(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers: Collection[str] | None = None) -> Edit:
+    """CAD-Erase or CAD-Amplify, whichever the attribution was made for: the edit that ablates the selected weights.
+
+    Raises CadError when the ratio is so small that no weight is taken, besides what selection.select raises.
+    """
+    positions = select(attribution, ratio, rule, layers=layers)
+    edit = ablation(positions, layer_shapes(attribution), _edit_info(attribution, ratio, rule, layers))
+    if not len(edit):
+        longest = max(layer.in_features for layer in attribution.layers.values())
+        raise CadError(
+            f"ratio {ratio:g} takes no weight: rows have at most {longest} inputs and floor({ratio:g} * {longest}) is 0; "
+            f"take at least {1 / longest:.4g}, or the selection row_min1 or global"
+            if rule == "row"
+            else f"ratio {ratio:g} takes no weight; take a larger one"
+        )
+    return edit
+
+
+def layer_shapes(attribution: Attribution) -> dict[str, tuple[int, int]]:
+    """(out_features, in_features) of every layer of `attribution`."""
+    return {name: (layer.out_features, layer.in_features) for name, layer in attribution.layers.items()}
+
+
+def _edit_info(attribution: Attribution, ratio: float, rule: str, layers: Collection[str] | None) -> dict[str, object]:
+    made_from = {key: value for key, value in attribution.info.items() if key not in ("keep_ratio", "checkpointing", "batch")}
+    chosen = None if layers is None else sorted(layers)
+    return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": "paper"}
+
+
+def random_control(edit: Edit, shapes: Mapping[str, tuple[int, int]], seed: int = 0) -> Edit:
+    """As many weights of each layer as `edit` takes, drawn at random: what any edit must be better than."""
+    generator = torch.Generator().manual_seed(seed)
+    positions: dict[str, Tensor] = {}
+    for name, layer in edit.layers.items():
+        rows, columns = shapes[name]
+        positions[name] = distinct_positions(rows * columns, len(layer.index), generator)
+    return ablation(positions, shapes, {"control": "random weights", "seed": seed})
+
+
+def distinct_positions(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` different numbers below `size`, ascending, without a permutation of all of them where it can be helped."""
+    if count > size // 4:
+        return torch.randperm(size, generator=generator)[:count].sort().values
+    drawn = torch.empty(0, dtype=torch.int64)
+    while len(drawn) < count:
+        drawn = torch.cat([drawn, torch.randint(size, (count,), generator=generator)]).unique()
+    return drawn[torch.randperm(len(drawn), generator=generator)[:count]].sort().values

@@ -1,0 +1,59 @@
+"""Pictures from a loaded model, for looking at an edit's effect: DDIM with classifier-free guidance, one seed a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from .errors import CadError
+from .progress import Progress, silent
+from .trajectory import initial_noise
+
+
+def stacked(conditionings: Sequence[PromptConditioning]) -> PromptConditioning:
+    """One conditioning for a batch in which every sample has its own prompt."""
+    pooled = [c.pooled for c in conditionings if c.pooled is not None]
+    return PromptConditioning(torch.cat([c.context for c in conditionings]), torch.cat(pooled) if pooled else None)
+
+
+@torch.no_grad()
+def generate(
+    denoiser: DiffusersDenoiser,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int = 20,
+    cfg: float = 7.5,
+    batch: int = 4,
+    size: tuple[int, int] | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """Pictures [N, 3, H, W] in [0, 1] on the CPU, picture i of `prompts[i]` from `seeds[i]` alone, whatever the batch.
+
+    `size` is (height, width) of the latents. Raises CadError when there is not one seed a prompt or a count makes no sense.
+    """
+    if len(prompts) != len(seeds) or not prompts:
+        raise CadError(f"each prompt needs a seed of its own, got {len(prompts)} prompts and {len(seeds)} seeds")
+    if batch < 1 or cfg < 1:
+        raise CadError(f"batch and cfg must be at least 1, got {batch} and {cfg}")
+    shape = denoiser.latent_shape if size is None else (denoiser.latent_shape[0], *size)
+    timesteps = denoiser.schedule.ddim_timesteps(steps)
+    encoded = {prompt: denoiser.encode_prompt(prompt) for prompt in {*prompts, ""}}
+    pictures = []
+    progress("painting", 0, len(prompts))
+    for start in range(0, len(prompts), batch):
+        chunk = prompts[start : start + batch]
+        x = torch.cat([initial_noise(seed, 1, shape) for seed in seeds[start : start + batch]]).to(denoiser.device)
+        cond, uncond = stacked([encoded[prompt] for prompt in chunk]), encoded[""]
+        for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
+            eps = denoiser.eps(x, t, cond)
+            if cfg > 1:
+                eps_uncond = denoiser.eps(x, t, uncond)
+                eps = eps_uncond + cfg * (eps - eps_uncond)
+            x = denoiser.schedule.ddim_step(x, eps, t, t_next)
+        pictures.append(denoiser.decode(x).float().cpu())
+        progress("painting", min(start + batch, len(prompts)), len(prompts))
+    return torch.cat(pictures)

@@ -1,0 +1,118 @@
+"""Dense scores of a layer, reduced to what a slider and a viewer can need.
+
+Kept is the union of each row's, each layer's and the whole model's strongest scores of either sign up to a maximum ratio, so
+that every selection rule is exact up to that ratio; and exact sums by row and a histogram over all scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HISTOGRAM_BINS = 1024
+"""Bins of |score|: the upper ten bits of a float32 without its sign, four bins an octave (see `bin_edges`)."""
+_BIN_SHIFT = 21
+
+
+@dataclass
+class LayerScores:
+    """Scores a_i of one layer's weight [out_features, in_features].
+
+    Attributes:
+        index: flattened positions (row * in_features + column) of the kept scores, ascending, int64 [k].
+        score: their scores, float32 [k].
+        row_mass: sums of positive and of negative scores of each row, float32 [out_features, 2].
+        timestep_mass: sums of positive and negative attribution at each timestep, float32 [timesteps, 2].
+        histogram: counts of positive and of negative scores by magnitude over *all* weights, int32 [2, HISTOGRAM_BINS].
+        complete_above: every positive score from complete_above[0] up and every negative one from complete_above[1] down
+            is kept.
+    """
+
+    out_features: int
+    in_features: int
+    index: Tensor
+    score: Tensor
+    row_mass: Tensor
+    timestep_mass: Tensor
+    histogram: Tensor
+    complete_above: tuple[float, float]
+
+    @property
+    def mass(self) -> tuple[float, float]:
+        """Sums of all positive and of all negative scores."""
+        positive, negative = self.row_mass.sum(dim=0, dtype=torch.float64).tolist()
+        return positive, negative
+
+
+def share_count(ratio: float, total: int) -> int:
+    """floor(ratio * total) as a person counts it: 0.29 of 100 is 29, though 0.29 * 100 is 28.999999999999996 in floating point."""
+    return math.floor(round(ratio * total, 9))
+
+
+def bin_edges() -> Tensor:
+    """The magnitude at which each histogram bin begins, float32 [HISTOGRAM_BINS]."""
+    return (torch.arange(HISTOGRAM_BINS, dtype=torch.int32) << _BIN_SHIFT).view(torch.float32)
+
+
+def _histogram(magnitude: Tensor) -> Tensor:
+    """Counts of positive float32 `magnitude` by bin, int64 [HISTOGRAM_BINS] on the CPU."""
+    bins = magnitude.contiguous().view(torch.int32) >> _BIN_SHIFT
+    return torch.bincount(bins.flatten(), minlength=HISTOGRAM_BINS)[:HISTOGRAM_BINS].cpu()
+
+
+def signed_histogram(score: Tensor) -> Tensor:
+    """Counts of positive and of negative scores by magnitude, int64 [2, HISTOGRAM_BINS]; zeros are not counted."""
+    score = score.float().flatten()
+    return torch.stack([_histogram(score[score > 0]), _histogram(-score[score < 0])])
+
+
+def _threshold(histogram: Tensor, count: int) -> float:
+    """The lower edge of the highest bin from which upwards at least `count` scores lie; 0 when there are not so many."""
+    above = histogram.flip(0).cumsum(0).flip(0)
+    reached = (above >= max(1, count)).nonzero()
+    return float(bin_edges()[int(reached.max())]) if len(reached) else 0.0
+
+
+def keep_thresholds(scores: Iterable[Tensor], keep_ratio: float) -> tuple[float, float]:
+    """Magnitudes from which all positive, and all negative, scores of the model are kept."""
+    histogram, total = torch.zeros(2, HISTOGRAM_BINS, dtype=torch.int64), 0
+    for score in scores:
+        histogram += signed_histogram(score)
+        total += score.numel()
+    count = share_count(keep_ratio, total)
+    return _threshold(histogram[0], count), _threshold(histogram[1], count)
+
+
+def reduce_layer(score: Tensor, timestep_mass: Tensor, keep_ratio: float, thresholds: tuple[float, float]) -> LayerScores:
+    """LayerScores of a dense `score` [out, in]; `thresholds` are the whole model's (see keep_thresholds)."""
+    score = score.float()
+    rows, columns = score.shape
+    histogram = signed_histogram(score)
+    row_mass = torch.stack([score.clamp(min=0).sum(dim=1), score.clamp(max=0).sum(dim=1)], dim=1).cpu()
+    if keep_ratio >= 1:
+        keep, complete = score != 0, (0.0, 0.0)
+    else:
+        count = share_count(keep_ratio, score.numel())
+        positive = min(thresholds[0], _threshold(histogram[0], count))
+        negative = min(thresholds[1], _threshold(histogram[1], count))
+        keep = ((score >= positive) & (score > 0)) | ((score <= -negative) & (score < 0))
+        per_row = max(1, share_count(keep_ratio, columns))
+        keep.scatter_(1, score.topk(per_row, dim=1).indices, True)
+        keep.scatter_(1, score.topk(per_row, dim=1, largest=False).indices, True)
+        keep &= score != 0
+        complete = (positive, -negative)
+    index = keep.flatten().nonzero().squeeze(1)
+    return LayerScores(
+        out_features=rows,
+        in_features=columns,
+        index=index.cpu(),
+        score=score.flatten()[index].cpu(),
+        row_mass=row_mass,
+        timestep_mass=timestep_mass.float().cpu(),
+        histogram=histogram.int(),
+        complete_above=complete,
+    )

@@ -1,0 +1,89 @@
+"""The layers of an attribution as rows of a table, for the terminal and for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..attribution import Attribution
+from .counts import RATIOS, right_sign, row_rule_counts, usable_ratios
+from .html import Cell, ReportTable, Share
+from .text import percent
+from .unet_map import Side, locate
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What the table says of one layer.
+
+    Attributes:
+        name: the weight's name in the checkpoint.
+        label: for people, "in 4 · block 0 · ff out".
+        size: number of weights.
+        positive, negative: sums of its positive and of its negative scores.
+        share: its part of all layers' mass of the sign that the objective takes, in [0, 1].
+        taken: weights that rule "row" takes at each ratio.
+    """
+
+    name: str
+    label: str
+    side: Side
+    size: int
+    positive: float
+    negative: float
+    share: float
+    taken: tuple[int, ...]
+
+
+def layer_rows(attribution: Attribution, ratios: Sequence[float]) -> list[LayerRow]:
+    """One row a layer, in the UNet's order of computation. `ratios`: see counts.usable_ratios."""
+    sign = right_sign(attribution)
+    masses = {name: layer.mass for name, layer in attribution.layers.items()}
+    side_of_mass = 0 if sign > 0 else 1
+    total = sum(mass[side_of_mass] for mass in masses.values())
+    rows = []
+    for name in sorted(attribution.layers, key=locate):
+        place, layer, mass = locate(name), attribution.layers[name], masses[name]
+        share = mass[side_of_mass] / total if total else 0.0
+        taken = tuple(row_rule_counts(layer, sign, ratios))
+        rows.append(LayerRow(name, place.label, place.side, layer.out_features * layer.in_features, *mass, share, taken))
+    return rows
+
+
+def total_row(rows: Sequence[LayerRow]) -> LayerRow:
+    """The sum of `rows`, labelled "all layers"."""
+    return LayerRow(
+        name="",
+        label=f"all {len(rows)} layers",
+        side="other",
+        size=sum(row.size for row in rows),
+        positive=sum(row.positive for row in rows),
+        negative=sum(row.negative for row in rows),
+        share=sum(row.share for row in rows),
+        taken=tuple(sum(column) for column in zip(*(row.taken for row in rows), strict=True)),
+    )
+
+
+def layer_headers(ratios: Sequence[float]) -> list[str]:
+    """Column headings, in the order of LayerRow's fields from `label` on, without `side`."""
+    return ["Layer", "Weights", "Positive mass", "Negative mass", "Share", *(f"Taken\u00a0at {percent(ratio)}" for ratio in ratios)]
+
+
+def layer_report_table(attribution: Attribution, ratios: Sequence[float] = RATIOS) -> ReportTable:
+    """The table as a part of an HTML report, folded when it is long."""
+    ratios = usable_ratios(attribution, ratios)
+    rows = layer_rows(attribution, ratios)
+    largest = max((row.share for row in rows), default=0.0)
+
+    def cells(row: LayerRow, *, bar: bool) -> list[Cell]:
+        text = f"{100 * row.share:.1f}\u00a0%"
+        share = Share(row.share / largest if largest else 0.0, text) if bar else text
+        return [row.label, row.size, row.positive, row.negative, share, *row.taken]
+
+    return ReportTable(
+        headers=layer_headers(ratios),
+        rows=[cells(row, bar=True) for row in rows],
+        caption=f"Attribution of {len(rows)} layers; weights taken by the rule “row”, at most so much of each row",
+        total=cells(total_row(rows), bar=False),
+        folded=len(rows) > 40,
+    )

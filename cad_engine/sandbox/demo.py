@@ -1,0 +1,210 @@
+"""The demo: attribute a concept of the sandbox, edit the model, paint and judge before and after, write the results."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..attribution import Attribution
+from ..attribution_file import save_attribution
+from ..checkpoints.denoiser import DiffusersDenoiser
+from ..checkpoints.load import load_model
+from ..concept import ConceptSettings, attribute_concept
+from ..edit import Edit, applied
+from ..edit_file import save_edit
+from ..erasure import edit_from_attribution, layer_shapes, random_control
+from ..errors import CadError
+from ..files import written_whole
+from ..objective import Kind
+from ..progress import Progress, silent
+from ..report.grid import GridRow, before_after_grid
+from ..report.html import Report, ReportImage, ReportSection, ReportTable, Share, settings_table, write_report
+from ..report.layer_table import layer_report_table
+from ..report.plot import attribution_figure
+from ..report.png import png_bytes, save_png
+from ..selection import Rule, check_ratio
+from .captions import concept_prompts, kind_of
+from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
+from .judge import Judge
+from .world import COLOURS, STYLES, Scene, render
+
+DEFAULT_RATIO = {"erase": 0.05, "amplify": 0.005}
+"""What shows an effect on a model of this size: its rows have 64 to 512 inputs, of which the paper's 0.1 % is less than one."""
+EVALUATION_SEED = 50_000  # far from the seeds that attribution samples with
+GRID_ROWS, GRID_COLUMNS = 3, 6
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What to show; see `cad demo --help`."""
+
+    concept: str = "star"
+    objective: Kind = "erase"
+    ratio: float | None = None
+    rule: Rule = "row"
+    pictures: int = 36
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise CadError for anything the sandbox cannot do."""
+        try:
+            kind_of(self.concept)
+        except ValueError as error:
+            raise CadError(str(error)) from error
+        if self.objective not in ("erase", "amplify"):
+            raise CadError(f"--objective must be erase or amplify, got {self.objective!r}")
+        if self.ratio is not None:
+            check_ratio(self.ratio)
+        if self.pictures < 1:
+            raise CadError(f"--pictures must be at least 1, got {self.pictures}")
+
+
+def concept_images(concept: str, count: int, seed: int) -> Tensor:
+    """Drawn pictures [count, 3, 64, 64] of `concept`, everything else varied: the images that amplifying learns from."""
+    rng = np.random.default_rng(seed)
+    kind = kind_of(concept)
+    drawn = []
+    for _ in range(count):
+        parts = {"shape": str(rng.choice(COMMON_SHAPES)), "colour": str(rng.choice(COLOURS)), "style": str(rng.choice(STYLES))}
+        drawn.append(render(Scene(**{**parts, kind: concept}), rng))
+    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
+
+
+def demo_attribution(denoiser: DiffusersDenoiser, settings: DemoSettings, progress: Progress = silent) -> Attribution:
+    """Attribution of the demo's concept with the paper's objective, against the matched base prompt."""
+    prompts = concept_prompts(settings.concept)
+    made = ConceptSettings(
+        concept=prompts.sample, base=prompts.base, objective=settings.objective, batch=10, seed=settings.seed, trajectories=20
+    )
+    latents = None
+    if settings.objective == "amplify":
+        latents = denoiser.encode(concept_images(settings.concept, 20, settings.seed))
+    return attribute_concept(denoiser, made, latents, progress)
+
+
+def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> dict[str, Any]:
+    """Do everything, write report.html, grid.png, attribution.safetensors, edit.safetensors and results.json into `out`.
+
+    Returns what results.json holds. Raises CadError for settings or a folder that cannot be used.
+    """
+    settings.check()
+    _make_folder(out)
+    began = time.monotonic()
+    denoiser, judge = load_model("sandbox"), Judge.load()
+    attribution = demo_attribution(denoiser, settings, progress)
+    ratio = DEFAULT_RATIO[settings.objective] if settings.ratio is None else settings.ratio
+    edit = edit_from_attribution(attribution, ratio, settings.rule)
+    attributed = time.monotonic()
+
+    weights = {name: module.weight for name, module in denoiser.layers.items()}
+    cases = (
+        target_cases(settings.concept, settings.pictures, EVALUATION_SEED),
+        other_cases(settings.concept, settings.pictures + settings.pictures // 2, EVALUATION_SEED),
+    )
+    conditions = {"before": Edit({}), "after": edit, "random_weights": random_control(edit, layer_shapes(attribution), settings.seed)}
+    painted: dict[str, tuple[Painted, Painted]] = {}
+    for name, condition in conditions.items():
+
+        def staged(_: str, done: int, total: int, name: str = name) -> None:
+            progress(f"{name} pictures".replace("_", " "), done, total)
+
+        with applied(condition, weights):
+            both = paint(denoiser, judge, cases[0] + cases[1], staged)
+        count = len(cases[0])
+        painted[name] = (
+            Painted(cases[0], both.pictures[:count], both.verdicts[:count]),
+            Painted(cases[1], both.pictures[count:], both.verdicts[count:]),
+        )
+    results: dict[str, Any] = {
+        "concept": settings.concept,
+        "objective": settings.objective,
+        "method": "paper",
+        "weights_zeroed": len(edit),
+        "weights_total": attribution.weights_total,
+        "ratio": ratio,
+        "selection": settings.rule,
+        "seed": settings.seed,
+        "seconds": round(time.monotonic() - began, 1),
+        "seconds_attribution": round(attributed - began, 1),
+        **{
+            name: {"target": round(target.showing(settings.concept), 4), "others": round(others.accuracy, 4)}
+            for name, (target, others) in painted.items()
+        },
+        "pictures": {"target": len(cases[0]), "others": len(cases[1])},
+    }
+    _write(out, settings, attribution, edit, painted, results)
+    return results
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CadError(f"cannot make the folder {out}: {error.strerror}; choose another place with --out") from error
+
+
+def _grid_rows(concept: str, painted: dict[str, tuple[Painted, Painted]]) -> list[GridRow]:
+    """Some pictures of the concept, in one row, and of other prompts, in rows of their own."""
+
+    def row(caption: str, part: int, start: int) -> GridRow:
+        chosen = slice(start, start + GRID_COLUMNS)
+        before, after = painted["before"][part], painted["after"][part]
+        if part == 0:
+            marks = ([verdict.shows(concept) for verdict in side.verdicts[chosen]] for side in (before, after))
+        else:
+            marks = (side.right()[chosen] for side in (before, after))
+        before_ok, after_ok = marks
+        prompts = ", ".join(case.prompt for case in before.cases[chosen])
+        return GridRow(f"{caption}: {prompts}", before.pictures[chosen], after.pictures[chosen], before_ok, after_ok)
+
+    rows = [row(f"prompts with “{concept}”", 0, 0)]
+    available = len(painted["before"][1].cases)
+    starts = [start for start in range(0, available, GRID_COLUMNS) if start + GRID_COLUMNS <= available][: GRID_ROWS - 1]
+    return rows + [row("other prompts", 1, start) for start in starts]
+
+
+def _write(
+    out: Path,
+    settings: DemoSettings,
+    attribution: Attribution,
+    edit: Edit,
+    painted: dict[str, tuple[Painted, Painted]],
+    results: dict[str, Any],
+) -> None:
+    grid = before_after_grid(_grid_rows(settings.concept, painted), verdict="the judge sees what the prompt asks for")
+    figure = attribution_figure(attribution, ratio=results["ratio"], rule=settings.rule)
+    names = {"before": "Before", "after": "After the edit", "random_weights": "Control: as many random weights"}
+    table = ReportTable(
+        ["", f"Pictures of “{settings.concept}” that show it", "Other pictures with shape, colour and style right"],
+        [[label, Share(results[name]["target"]), Share(results[name]["others"])] for name, label in names.items()],
+        caption=f"Judged on {results['pictures']['target']} and {results['pictures']['others']} pictures, same seeds in each row",
+        strong=(1,),
+    )
+    done = "suppress" if settings.objective == "erase" else "strengthen"
+    summary = (
+        f"To {done} “{settings.concept}”, {results['weights_zeroed']:,} of {results['weights_total']:,} feed-forward weights were "
+        f"set to zero. The concept then shows in {results['after']['target']:.0%} of the pictures that ask for it "
+        f"({results['before']['target']:.0%} before), and {results['after']['others']:.0%} of the other pictures are all right "
+        f"({results['before']['others']:.0%} before)."
+    )
+    sections = [
+        ReportSection("Result", [table, ReportImage(png_bytes(grid), "Pictures before and after the edit, same seeds")]),
+        ReportSection(
+            "Where the concept is drawn",
+            [ReportImage(png_bytes(figure), "Positive and negative attribution by layer and timestep"), layer_report_table(attribution)],
+        ),
+        ReportSection("Settings", [settings_table({**results, "attribution": attribution.info})]),
+    ]
+    save_attribution(out / "attribution.safetensors", attribution)
+    save_edit(out / "edit.safetensors", edit)
+    save_png(grid, out / "grid.png")
+    write_report(out / "report.html", Report(f"CAD on the sandbox: {settings.objective} “{settings.concept}”", summary, sections))
+    with written_whole(out / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

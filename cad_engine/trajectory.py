@@ -1,0 +1,104 @@
+"""Where J is measured: the noisy latents x_t of the model's own sampling (paper, eq. 6), or of given images (eq. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .denoiser import Conditioning, Denoiser
+from .errors import CadError
+from .progress import Progress, silent
+from .schedule import Spacing
+
+
+@dataclass(frozen=True)
+class Point:
+    """All trajectories at one timestep.
+
+    Attributes:
+        t: the timestep that the UNet is given with `x_t`.
+        x_t: latents before the step, [N, C, H, W] on the CPU.
+        eps_uncond: what sampling predicted there without the concept, [N, C, H, W] on the CPU; None where it made no such
+            prediction (guidance 1).
+    """
+
+    t: int
+    x_t: Tensor
+    eps_uncond: Tensor | None
+
+
+def initial_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """x_T [count, C, H, W]; sample i depends on `seed + i` alone, so a batch size or a longer run changes none of them."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+
+
+@torch.no_grad()
+def sample_trajectories(
+    denoiser: Denoiser,
+    cond: Conditioning,
+    uncond: Conditioning,
+    *,
+    trajectories: int = 20,
+    steps: int = 10,
+    cfg: float = 3.0,
+    seed: int = 0,
+    batch: int = 4,
+    spacing: Spacing = "trailing",
+    latent_shape: tuple[int, int, int] | None = None,
+    progress: Progress = silent,
+) -> tuple[list[Point], Tensor]:
+    """Sample `trajectories` pictures with DDIM and classifier-free guidance and keep every latent on the way.
+
+    Returns the points, one a timestep from noise to picture, and the final latents x_0 [N, C, H, W], all on the CPU.
+    The latent is kept *with the timestep it was denoised at* (the paper's reference scores it with the one before).
+    Raises CadError for counts below one or a guidance below 1.
+    """
+    if trajectories < 1 or batch < 1:
+        raise CadError(f"trajectories and batch must be at least 1, got {trajectories} and {batch}")
+    if cfg < 1:
+        raise CadError(f"cfg (guidance) must be at least 1, got {cfg}")
+    timesteps = denoiser.schedule.ddim_timesteps(steps, spacing)
+    noise = initial_noise(seed, trajectories, latent_shape or denoiser.latent_shape)
+    latents: list[list[Tensor]] = [[] for _ in timesteps]
+    unconds: list[list[Tensor]] = [[] for _ in timesteps]
+    finals = []
+    chunks = noise.split(batch)
+    progress("sampling", 0, len(chunks) * steps)
+    for number, chunk in enumerate(chunks):
+        x = chunk.to(denoiser.device)
+        for i, t in enumerate(timesteps):
+            latents[i].append(x.cpu())
+            eps = denoiser.eps(x, t, cond)
+            if cfg > 1:
+                eps_uncond = denoiser.eps(x, t, uncond)
+                unconds[i].append(eps_uncond.cpu())
+                eps = eps_uncond + cfg * (eps - eps_uncond)
+            x = denoiser.schedule.ddim_step(x, eps, t, timesteps[i + 1] if i + 1 < steps else None)
+            progress("sampling", number * steps + i + 1, len(chunks) * steps)
+        finals.append(x.cpu())
+    points = [Point(t, torch.cat(latents[i]), torch.cat(unconds[i]) if unconds[i] else None) for i, t in enumerate(timesteps)]
+    return points, torch.cat(finals)
+
+
+def stratified_timesteps(length: int, count: int, seed: int) -> list[int]:
+    """`count` timesteps of a schedule of `length`, one drawn at random from each of `count` equal parts."""
+    if not 1 <= count <= length:
+        raise CadError(f"steps must be between 1 and {length}, the length of the noise schedule, got {count}")
+    generator = torch.Generator().manual_seed(seed)
+    inside = torch.rand(count, generator=generator).tolist()
+    return [int((i + inside[i]) * length / count) for i in reversed(range(count))]
+
+
+def noised_points(denoiser: Denoiser, latents: Tensor, *, steps: int, seed: int) -> Sequence[tuple[int, Tensor, Tensor]]:
+    """(t, x_t, eps) for clean `latents` [N, C, H, W] at `steps` stratified timesteps, fresh noise at each (paper, eq. 7)."""
+    if latents.ndim != 4 or len(latents) == 0:
+        raise CadError(f"latents of the concept's images must be [N, C, H, W] with N at least 1, got {list(latents.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    result = []
+    for t in stratified_timesteps(len(denoiser.schedule), steps, seed):
+        eps = torch.randn(latents.shape, generator=generator)
+        result.append((t, denoiser.schedule.add_noise(latents.cpu(), eps, t), eps))
+    return result

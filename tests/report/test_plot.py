@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from cad_engine.errors import CadError
+from cad_engine.report.plot import DPI, WIDTH, attribution_figure
+from cad_engine.report.png import png_bytes, save_png
+from tests.report.attributions import SD15, SDXL, ff_names, random_attribution
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "y" * 10_000,
+    "$\\frac{",
+    "a\nb\x00\x1b[31m",
+    "\u202eright to left",
+    "lone \ud800 surrogate",
+    "",
+]
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def tick_labels(figure: Figure) -> list[Text]:
+    return [label for label in figure.axes[1].get_yticklabels() if label.get_text()]
+
+
+def assert_apart(figure: Figure) -> None:
+    """No two layer labels overlap, and none reaches the strip beside them."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [label.get_window_extent(renderer) for label in tick_labels(figure)]
+    assert all(upper.y0 >= lower.y1 - 0.5 for upper, lower in pairwise(boxes))
+    assert min(box.x0 for box in boxes) >= figure.axes[0].get_window_extent(renderer).x1
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [(ff_names(SD15)[:1], 1), (ff_names(SD15)[:14], 14), (ff_names(SD15), 32), (ff_names(SDXL), 11)],
+    ids=["1", "14", "32", "140"],
+)
+def test_figures_of_small_and_large_models(names: list[str], labels: int, tmp_path: Path) -> None:
+    figure = attribution_figure(random_attribution(names), ratio=0.05)
+    path = tmp_path / "attribution.png"
+    save_png(figure, path)
+    image = pixels(path)
+    assert image.shape[1] == round(WIDTH * DPI)
+    assert image.shape[0] == pytest.approx(figure.get_figheight() * DPI, abs=1)
+    assert image.shape[0] < 3000
+    assert image.std() > 20  # not blank
+    assert len(tick_labels(figure)) == labels
+    assert_apart(figure)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["attribution.png"]
+
+
+def test_hundreds_of_layers_stay_apart() -> None:
+    parts = [f"attn{n}.{part}" for n in (1, 2) for part in ("to_q", "to_k", "to_v", "to_out.0")]
+    names = [f"diffusion_model.input_blocks.{n}.0.emb_layers.1.weight" for n in range(1, 9)]
+    names += [name.replace("ff.net.2", part) for name in ff_names(SDXL) for part in parts if "ff.net.2" in name]
+    figure = attribution_figure(random_attribution([*names, *ff_names(SDXL)], shape=(2, 8)))
+    assert figure.get_figheight() < 22
+    assert_apart(figure)
+
+
+@pytest.mark.parametrize("rule", ["row", "row_min1", "layer", "global"])
+@pytest.mark.parametrize("objective", ["erase", "amplify"])
+def test_threshold_of_a_ratio(rule: str, objective: str) -> None:
+    attribution = random_attribution(ff_names(SD15)[:4], objective=objective)
+    histogram = attribution_figure(attribution, ratio=0.05, rule=rule).axes[4]
+    legend = histogram.get_legend()
+    assert legend is not None
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[2:] == [f"taken at 5\u00a0%, rule “{rule}”", "global threshold for 5\u00a0%"]
+    threshold = histogram.lines[0].get_xdata()[0]  # type: ignore[index]
+    sign = 1 if objective == "erase" else -1
+    scores = np.sort(np.concatenate([layer.score.numpy() * sign for layer in attribution.layers.values()]))[::-1]
+    assert threshold == pytest.approx(scores[int(0.05 * attribution.weights_total) - 1])
+
+
+def test_hostile_names_and_titles_are_only_text() -> None:
+    attribution = random_attribution([*HOSTILE, *ff_names(SD15)[:2]], concept="$\\frac{\ud800" + "z" * 10_000)
+    for title in (None, "$\\undefined{", "\x00\n"):
+        figure = attribution_figure(attribution, title=title)
+        assert len(png_bytes(figure)) > 10_000
+        assert_apart(figure)
+        assert all(len(text.get_text()) < 120 and "\n" not in text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.mark.parametrize(("scale", "steps"), [(0.0, 1), (1e-30, 50), (1e30, 3)])
+def test_extreme_scores(scale: float, steps: int) -> None:
+    assert len(png_bytes(attribution_figure(random_attribution(ff_names(SD15)[:3], scale=scale, steps=steps), ratio=0.05))) > 10_000
+
+
+def test_a_ratio_that_is_not_kept_is_refused() -> None:
+    attribution = random_attribution(ff_names(SD15)[:2], shape=(20, 1000), keep_ratio=0.01)
+    with pytest.raises(CadError, match="keep ratio"):
+        attribution_figure(attribution, ratio=0.5)
+
+
+def test_the_same_attribution_makes_the_same_bytes_in_any_thread() -> None:
+    settings = dict(rcParams)
+    attribution = random_attribution(ff_names(SD15)[:3])
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(png_bytes(attribution_figure(attribution)))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2
+    assert results[0] == results[1]
+    assert dict(rcParams) == settings
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CadError, match="missing"):
+        save_png(Image.new("RGB", (2, 2)), tmp_path / "missing" / "x.png")

@@ -17,11 +17,16 @@ from .denoiser import Denoiser
 from .gradients import captured_gradients
 from .objective import Objective
 from .progress import Progress, silent
-from .reduction import LayerScores, keep_thresholds, reduce_layer
+from .reduction import LayerScores, keep_threshold, reduce_layer
 
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
 KEEP_RATIO = 0.01
+
+
+def ablated_sign(objective: str) -> int:
+    """The sign of the scores that are set to zero: positive ones to erase, negative ones to amplify."""
+    return 1 if objective == "erase" else -1
 
 
 @dataclass
@@ -108,8 +113,9 @@ def reduce_scores(
     total = sum(score.numel() for score in scores.values())
     if keep_ratio is None:
         keep_ratio = 1.0 if total <= DENSE_WEIGHTS else KEEP_RATIO
-    thresholds = keep_thresholds(scores.values(), keep_ratio)
-    layers = {name: reduce_layer(score, timestep_mass[name], keep_ratio, thresholds) for name, score in scores.items()}
+    sign = ablated_sign(str(info["objective"]))
+    threshold = keep_threshold(scores.values(), keep_ratio, sign)
+    layers = {name: reduce_layer(score, timestep_mass[name], keep_ratio, sign, threshold) for name, score in scores.items()}
     return Attribution(layers, list(timesteps), keep_ratio, info)
 
 

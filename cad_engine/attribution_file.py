@@ -31,7 +31,7 @@ def save_attribution(path: Path, attribution: Attribution) -> None:
             f"{name}:row_mass": layer.row_mass.float(),
             f"{name}:timestep_mass": layer.timestep_mass.float(),
             f"{name}:histogram": layer.histogram.to(torch.int32),
-            f"{name}:complete_above": torch.tensor(layer.complete_above, dtype=torch.float32),
+            f"{name}:complete_above": torch.tensor([layer.complete_above], dtype=torch.float32),
         }
     metadata: dict[str, Any] = {
         "info": attribution.info,
@@ -76,7 +76,6 @@ def _load_layer(path: Path, name: str, shape: tuple[int, int], tensors: dict[str
         raise CadError(f"{path}: columns of {name[:200]} must be within 0..{columns - 1}; the file is damaged")
     index = torch.repeat_interleave(torch.arange(rows), row_count) * columns + column
     check_positions(path, name, index, rows * columns)
-    positive, negative = part("complete_above", torch.float32, (2,)).tolist()
     histogram = part("histogram", torch.int32, (2, HISTOGRAM_BINS))
     if bool((histogram < 0).any()):
         raise CadError(f"{path}: the histogram of {name[:200]} has a negative count; the file is damaged")
@@ -88,5 +87,5 @@ def _load_layer(path: Path, name: str, shape: tuple[int, int], tensors: dict[str
         row_mass=part("row_mass", torch.float32, (rows, 2)),
         timestep_mass=part("timestep_mass", torch.float32, (timesteps, 2)),
         histogram=histogram,
-        complete_above=(positive, negative),
+        complete_above=float(part("complete_above", torch.float32, (1,))),
     )

@@ -32,6 +32,15 @@ def checkpoint_shapes(model: str) -> dict[str, tuple[int, ...]]:
     return {name.removeprefix(PREFIX): shape for name, shape in file.shapes.items() if name.startswith(PREFIX + "diffusion_model.")}
 
 
+def check_bake(model: str, out: Path) -> None:
+    """Raise CadError when `model` is a diffusers folder, or `out` the checkpoint itself."""
+    path = _source(model)
+    if path.is_dir():
+        raise CadError(f"{path} is a diffusers folder; an edit can be baked into a single-file .safetensors checkpoint only")
+    if out.exists() and out.samefile(path):
+        raise CadError(f"{out} is the checkpoint itself; give another name, so that the original stays")
+
+
 def bake_checkpoint(model: str, edit: Edit, out: Path) -> None:
     """Write the single-file checkpoint `model` (or "sandbox") to `out` with `edit` applied.
 
@@ -39,11 +48,8 @@ def bake_checkpoint(model: str, edit: Edit, out: Path) -> None:
     not fit, when `out` is the checkpoint itself, or when `model` is a diffusers folder.
     """
     path = _source(model)
-    if path.is_dir():
-        raise CadError(f"{path} is a diffusers folder; an edit can be baked into a single-file .safetensors checkpoint only")
+    check_bake(model, out)
     check_fits(edit, checkpoint_shapes(model))
-    if out.exists() and out.samefile(path):
-        raise CadError(f"{out} is the checkpoint itself; give another name, so that the original stays")
     metadata = CheckpointFile(path).metadata
     tensors = load_file(path)
     for name, layer in edit.layers.items():

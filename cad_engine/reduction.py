@@ -1,7 +1,8 @@
 """Dense scores of a layer, reduced to what a slider and a viewer can need.
 
-Kept is the union of each row's, each layer's and the whole model's strongest scores of either sign up to a maximum ratio, so
-that every selection rule is exact up to that ratio; and exact sums by row and a histogram over all scores.
+Kept is the union of each row's, each layer's and the whole model's strongest scores, of the sign that the objective ablates, up
+to a maximum ratio, so that every selection rule is exact up to that ratio; and exact sums by row and a histogram over all
+scores of either sign. With a ratio of 1 every score is kept.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ class LayerScores:
         row_mass: sums of positive and of negative scores of each row, float32 [out_features, 2].
         timestep_mass: sums of positive and negative attribution at each timestep, float32 [timesteps, 2].
         histogram: counts of positive and of negative scores by magnitude over *all* weights, int32 [2, HISTOGRAM_BINS].
-        complete_above: every positive score from complete_above[0] up and every negative one from complete_above[1] down
-            is kept.
+        complete_above: every score of the objective's sign from this magnitude up is kept.
     """
 
     out_features: int
@@ -39,7 +39,7 @@ class LayerScores:
     row_mass: Tensor
     timestep_mass: Tensor
     histogram: Tensor
-    complete_above: tuple[float, float]
+    complete_above: float
 
     @property
     def mass(self) -> tuple[float, float]:
@@ -77,34 +77,30 @@ def _threshold(histogram: Tensor, count: int) -> float:
     return float(bin_edges()[int(reached.max())]) if len(reached) else 0.0
 
 
-def keep_thresholds(scores: Iterable[Tensor], keep_ratio: float) -> tuple[float, float]:
-    """Magnitudes from which all positive, and all negative, scores of the model are kept."""
-    histogram, total = torch.zeros(2, HISTOGRAM_BINS, dtype=torch.int64), 0
+def keep_threshold(scores: Iterable[Tensor], keep_ratio: float, sign: int) -> float:
+    """Magnitude from which all scores of `sign` in the whole model are kept."""
+    histogram, total = torch.zeros(HISTOGRAM_BINS, dtype=torch.int64), 0
     for score in scores:
-        histogram += signed_histogram(score)
+        histogram += signed_histogram(score)[0 if sign > 0 else 1]
         total += score.numel()
-    count = share_count(keep_ratio, total)
-    return _threshold(histogram[0], count), _threshold(histogram[1], count)
+    return _threshold(histogram, share_count(keep_ratio, total))
 
 
-def reduce_layer(score: Tensor, timestep_mass: Tensor, keep_ratio: float, thresholds: tuple[float, float]) -> LayerScores:
-    """LayerScores of a dense `score` [out, in]; `thresholds` are the whole model's (see keep_thresholds)."""
+def reduce_layer(score: Tensor, timestep_mass: Tensor, keep_ratio: float, sign: int, threshold: float) -> LayerScores:
+    """LayerScores of a dense `score` [out, in]; `threshold` is the whole model's (see keep_threshold)."""
     score = score.float()
     rows, columns = score.shape
     histogram = signed_histogram(score)
     row_mass = torch.stack([score.clamp(min=0).sum(dim=1), score.clamp(max=0).sum(dim=1)], dim=1).cpu()
     if keep_ratio >= 1:
-        keep, complete = score != 0, (0.0, 0.0)
+        keep, complete = score != 0, 0.0
     else:
-        count = share_count(keep_ratio, score.numel())
-        positive = min(thresholds[0], _threshold(histogram[0], count))
-        negative = min(thresholds[1], _threshold(histogram[1], count))
-        keep = ((score >= positive) & (score > 0)) | ((score <= -negative) & (score < 0))
-        per_row = max(1, share_count(keep_ratio, columns))
-        keep.scatter_(1, score.topk(per_row, dim=1).indices, True)
-        keep.scatter_(1, score.topk(per_row, dim=1, largest=False).indices, True)
-        keep &= score != 0
-        complete = (positive, -negative)
+        signed = score * sign
+        own = _threshold(histogram[0 if sign > 0 else 1], share_count(keep_ratio, score.numel()))
+        complete = min(threshold, own)
+        keep = signed >= complete
+        keep.scatter_(1, signed.topk(max(1, share_count(keep_ratio, columns)), dim=1).indices, True)
+        keep &= signed > 0
     index = keep.flatten().nonzero().squeeze(1)
     return LayerScores(
         out_features=rows,

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .errors import CadError
+
 Prediction = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing"]
 
@@ -31,11 +33,14 @@ class NoiseSchedule:
         """`steps` timesteps from noise to picture.
 
         "trailing" starts at the last timestep, where x_t is pure noise, and is right for few steps; "leading" is what the paper
-        and diffusers' Stable Diffusion configurations use (1, 21, ..., 981 for 50 steps).
+        and diffusers' Stable Diffusion configurations use (1, 21, ..., 981 for 50 steps). Raises CadError for a count that the
+        schedule does not have.
         """
         total = len(self)
         if not 1 <= steps <= total:
-            raise ValueError(f"steps must be between 1 and {total}, the length of the noise schedule, got {steps}")
+            raise CadError(f"steps must be between 1 and {total}, the length of the noise schedule, got {steps}")
+        if spacing not in ("trailing", "leading"):
+            raise CadError(f"spacing must be trailing or leading, got {spacing!r}")
         if spacing == "trailing":
             return [round(total - i * total / steps) - 1 for i in range(steps)]
         stride = total // steps

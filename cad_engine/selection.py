@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .attribution import Attribution
+from .attribution import Attribution, ablated_sign
 from .errors import CadError
 from .reduction import LayerScores, share_count
 
@@ -39,8 +39,8 @@ def _by_row(layer: LayerScores, index: Tensor, per_row: int) -> Tensor:
     return index[order[rank < per_row]]
 
 
-def _require_complete(name: str, layer: LayerScores, sign: int, weakest: float, taken_all: bool) -> None:
-    limit = abs(layer.complete_above[0 if sign > 0 else 1])
+def _require_complete(name: str, layer: LayerScores, weakest: float, taken_all: bool) -> None:
+    limit = layer.complete_above
     if limit > 0 and (taken_all or weakest < limit):
         raise CadError(
             f"this attribution does not keep enough scores of {name} for this ratio; take a smaller ratio or attribute again "
@@ -75,11 +75,11 @@ def select(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers
     for name in names:
         if name not in attribution.layers:
             raise CadError(f"layer {name[:200]!r} is not in this attribution, which has {len(attribution.layers)} layers")
-    sign = 1 if attribution.objective == "erase" else -1
+    sign = ablated_sign(attribution.objective)
     candidates = {name: _right_sign(attribution.layers[name], sign) for name in names}
     chosen: dict[str, Tensor] = {}
     if rule == "global":
-        chosen = _global(attribution, candidates, ratio, sign)
+        chosen = _global(attribution, candidates, ratio)
     else:
         for name, (index, magnitude) in candidates.items():
             layer = attribution.layers[name]
@@ -87,14 +87,14 @@ def select(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers
                 count = share_count(ratio, layer.out_features * layer.in_features)
                 chosen[name] = index[:count]
                 if count and len(chosen[name]):
-                    _require_complete(name, layer, sign, float(magnitude[:count][-1]), count > len(index))
+                    _require_complete(name, layer, float(magnitude[:count][-1]), count > len(index))
             else:
                 per_row = share_count(ratio, layer.in_features)
                 chosen[name] = _by_row(layer, index, max(1, per_row) if rule == "row_min1" else per_row)
     return {name: index.sort().values for name, index in chosen.items() if len(index)}
 
 
-def _global(attribution: Attribution, candidates: Mapping[str, tuple[Tensor, Tensor]], ratio: float, sign: int) -> dict[str, Tensor]:
+def _global(attribution: Attribution, candidates: Mapping[str, tuple[Tensor, Tensor]], ratio: float) -> dict[str, Tensor]:
     sizes = {name: attribution.layers[name].out_features * attribution.layers[name].in_features for name in candidates}
     count = share_count(ratio, sum(sizes.values()))
     everything = torch.cat([magnitude for _, magnitude in candidates.values()])
@@ -102,7 +102,7 @@ def _global(attribution: Attribution, candidates: Mapping[str, tuple[Tensor, Ten
     if len(order):
         weakest, taken_all = float(everything[order[-1]]), count > len(everything)
         for name in candidates:
-            _require_complete(name, attribution.layers[name], sign, weakest, taken_all)
+            _require_complete(name, attribution.layers[name], weakest, taken_all)
     taken = torch.zeros(len(everything), dtype=torch.bool)
     taken[order] = True
     parts = taken.split([len(index) for index, _ in candidates.values()])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .common import Device, DType, Json, Lora, Model, Prediction, Seed, check_output, load, progress_bar, show
+from .common import Device, DType, Height, Json, Lora, Model, Prediction, Seed, Width, check_output, latent_size, load, progress_bar, show
 
 
 def attribute(
@@ -26,8 +27,8 @@ def attribute(
     seed: Seed = 0,
     spacing: Annotated[str, typer.Option(help="Timesteps: trailing, or leading as in the paper.")] = "trailing",
     batch: Annotated[int, typer.Option(help="Samples computed together: lower it when memory is short.")] = 4,
-    width: Annotated[int | None, typer.Option(help="Width in pixels; default: the model's.")] = None,
-    height: Annotated[int | None, typer.Option(help="Height in pixels; default: the model's.")] = None,
+    width: Width = None,
+    height: Height = None,
     keep_ratio: Annotated[float | None, typer.Option(help="Largest ratio that a later erase can ask for.")] = None,
     checkpointing: Annotated[bool, typer.Option(help="Less memory, a third slower.")] = False,
     device: Device = "cpu",
@@ -62,9 +63,8 @@ def attribute(
     if images is not None and objective != "amplify":
         raise CadError("--images is for --objective amplify; erasing samples its own pictures")
     denoiser = load(model, device, dtype, prediction, lora)
-    _, latent_height, latent_width = denoiser.latent_shape
-    size = (_latent(height, latent_height, denoiser.vae_scale, "height"), _latent(width, latent_width, denoiser.vae_scale, "width"))
-    settings = ConceptSettings(**{**settings.__dict__, "size": size})
+    size = latent_size(denoiser, height, width)
+    settings = replace(settings, size=size)
     began = time.monotonic()
     latents = None
     if images is not None:
@@ -92,14 +92,3 @@ def attribute(
         f"wrote {out}; next: cad {objective} {model} {out} --ratio 0.001 --out edit.safetensors"
     )
     show(result, json, text)
-
-
-def _latent(pixels: int | None, default: int, scale: int, side: str) -> int:
-    """Latent size of a picture side given in pixels."""
-    from ..errors import CadError
-
-    if pixels is None:
-        return default
-    if pixels < 8 * scale or pixels % (8 * scale):
-        raise CadError(f"--{side} must be a multiple of {8 * scale}, got {pixels}")
-    return pixels // scale

@@ -25,6 +25,8 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, 
 DType = Annotated[str, typer.Option(help="Precision of the UNet: float32, float16 or bfloat16.")]
 Prediction = Annotated[str, typer.Option(help="What the UNet predicts when it is not found out by itself: auto, epsilon, v_prediction.")]
 Lora = Annotated[list[str], typer.Option(help="A LoRA on top of the model, FILE or FILE:SCALE; may be given several times.")]
+Width = Annotated[int | None, typer.Option(help="Width in pixels; default: the model's.")]
+Height = Annotated[int | None, typer.Option(help="Height in pixels; default: the model's.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
 
 
@@ -54,6 +56,20 @@ def file_and_number(text: str) -> tuple[Path, float]:
         return (Path(head), float(tail)) if head else (Path(text), 1.0)
     except ValueError:
         return Path(text), 1.0
+
+
+def latent_size(denoiser: DiffusersDenoiser, height: int | None, width: int | None) -> tuple[int, int]:
+    """(height, width) of the latents of pictures of `height` x `width` pixels, the model's own where they are None.
+
+    Raises CadError for a side that is no multiple of eight latents, which is what the UNet's own scaling needs.
+    """
+    unit = 8 * denoiser.vae_scale
+    sides = []
+    for name, pixels, own in (("height", height, denoiser.latent_shape[1]), ("width", width, denoiser.latent_shape[2])):
+        if pixels is not None and (pixels < unit or pixels % unit):
+            raise CadError(f"--{name} must be a multiple of {unit}, got {pixels}")
+        sides.append(own if pixels is None else pixels // denoiser.vae_scale)
+    return sides[0], sides[1]
 
 
 def check_output(path: Path) -> Path:

@@ -51,7 +51,7 @@ def _make(
     import math
 
     from ..attribution_file import load_attribution
-    from ..bake import bake_checkpoint, checkpoint_shapes
+    from ..bake import bake_checkpoint, check_bake, checkpoint_shapes
     from ..edit import check_fits, with_strength
     from ..edit_file import save_edit
     from ..erasure import edit_from_attribution
@@ -70,6 +70,8 @@ def _make(
     edit = edit_from_attribution(found, ratio, select)  # type: ignore[arg-type]
     edit = with_strength(edit, strength)
     check_fits(edit, checkpoint_shapes(model))
+    if bake is not None:
+        check_bake(model, bake)
     save_edit(out, edit)
     if bake is not None:
         bake_checkpoint(model, edit, bake)

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from .common import Device, DType, Json, Lora, Model, Prediction, Seed, load, progress_bar, show
+from .common import (
+    Device,
+    DType,
+    Height,
+    Json,
+    Lora,
+    Model,
+    Prediction,
+    Seed,
+    Width,
+    file_and_number,
+    latent_size,
+    load,
+    progress_bar,
+    show,
+)
 
 
 def generate(
@@ -19,6 +34,8 @@ def generate(
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
     cfg: Annotated[float, typer.Option(help="Guidance.")] = 7.5,
     seed: Seed = 0,
+    width: Width = None,
+    height: Height = None,
     batch: Annotated[int, typer.Option(help="Pictures painted together.")] = 4,
     device: Device = "cpu",
     dtype: DType = "float32",
@@ -32,7 +49,6 @@ def generate(
     from ..errors import CadError
     from ..generate import generate as paint
     from ..images import save_picture
-    from .common import file_and_number
 
     if count < 1:
         raise CadError(f"--count must be at least 1, got {count}")
@@ -41,10 +57,11 @@ def generate(
         raise CadError(f"cannot write into {out}: it is a file; give a folder")
     denoiser = load(model, device, dtype, prediction, lora)
     weights = {name: module.weight for name, module in denoiser.layers.items()}
+    size = latent_size(denoiser, height, width)
     prompts = [text for text in prompt for _ in range(count)]
     seeds = [seed + i for _ in prompt for i in range(count)]
     with progress_bar() as progress, applied(combine(edits), weights):
-        pictures = paint(denoiser, prompts, seeds, steps=steps, cfg=cfg, batch=batch, progress=progress)
+        pictures = paint(denoiser, prompts, seeds, steps=steps, cfg=cfg, batch=batch, size=size, progress=progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +101,7 @@ def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], count
     from ..report.text import percent
 
     info = attribution.info
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     console.print(
         escape(f"{info.get('objective')} {str(info.get('concept'))[:200]!r} against {str(info.get('base'))[:200]!r}"), highlight=False
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from .common import Device, DType, Json, Lora, Model, Prediction, Seed, load, progress_bar, show
+from .common import Device, DType, Height, Json, Lora, Model, Prediction, Seed, Width, latent_size, load, progress_bar, show
 
 
 def verify(
@@ -19,6 +20,8 @@ def verify(
     trajectories: Annotated[int, typer.Option(help="As for cad attribute.")] = 4,
     steps: Annotated[int, typer.Option(help="As for cad attribute.")] = 5,
     seed: Seed = 0,
+    width: Width = None,
+    height: Height = None,
     batch: Annotated[int, typer.Option(help="Samples computed together.")] = 4,
     device: Device = "cpu",
     dtype: DType = "float32",
@@ -41,6 +44,7 @@ def verify(
     settings = ConceptSettings(concept, base, components=groups, trajectories=trajectories, steps=steps, seed=seed, batch=batch)
     settings.check()
     denoiser = load(model, device, dtype, prediction, lora)
+    settings = replace(settings, size=latent_size(denoiser, height, width))
     names = choose_layers(denoiser.layers, groups)
     with progress_bar() as progress:
         objective = concept_objective(denoiser, settings, progress=progress)

@@ -6,17 +6,12 @@ from collections.abc import Iterable
 
 import torch
 
-from ..attribution import Attribution
-from ..reduction import LayerScores
-from ..selection import Rule, share_count
+from ..attribution import Attribution, ablated_sign
+from ..reduction import LayerScores, share_count
+from ..selection import Rule
 
 RATIOS = (0.0005, 0.001, 0.01, 0.05)
 """Ratios that reports show where the attribution keeps so much: around the paper's 0.1 %, and what small models need."""
-
-
-def right_sign(attribution: Attribution) -> int:
-    """+1 when its objective takes positive scores (erase), -1 when it takes negative ones (amplify)."""
-    return 1 if attribution.objective == "erase" else -1
 
 
 def usable_ratios(attribution: Attribution, ratios: Iterable[float] = RATIOS) -> tuple[float, ...]:
@@ -37,7 +32,7 @@ def row_rule_counts(layer: LayerScores, sign: int, ratios: Iterable[float], at_l
 
 def taken_counts(attribution: Attribution, rule: Rule, ratios: Iterable[float]) -> list[int]:
     """Weights that `rule` takes over all layers at each ratio: as many as `selection.select` returns."""
-    ratios, sign, layers = list(ratios), right_sign(attribution), attribution.layers.values()
+    ratios, sign, layers = list(ratios), ablated_sign(attribution.objective), attribution.layers.values()
     if rule == "global":
         available = sum(_right_total(layer, sign) for layer in layers)
         return [min(share_count(ratio, attribution.weights_total), available) for ratio in ratios]

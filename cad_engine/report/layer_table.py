@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..attribution import Attribution
-from .counts import RATIOS, right_sign, row_rule_counts, usable_ratios
+from ..attribution import Attribution, ablated_sign
+from .counts import RATIOS, row_rule_counts, usable_ratios
 from .html import Cell, ReportTable, Share
 from .text import percent
 from .unet_map import Side, locate
@@ -37,7 +37,7 @@ class LayerRow:
 
 def layer_rows(attribution: Attribution, ratios: Sequence[float]) -> list[LayerRow]:
     """One row a layer, in the UNet's order of computation. `ratios`: see counts.usable_ratios."""
-    sign = right_sign(attribution)
+    sign = ablated_sign(attribution.objective)
     masses = {name: layer.mass for name, layer in attribution.layers.items()}
     side_of_mass = 0 if sign > 0 else 1
     total = sum(mass[side_of_mass] for mass in masses.values())

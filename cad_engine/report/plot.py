@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 
-from ..attribution import Attribution
+from ..attribution import Attribution, ablated_sign
 from ..reduction import bin_edges
 from ..selection import RULES, Rule, select, share_count
-from .counts import RATIOS, right_sign, taken_counts, usable_ratios
+from .counts import RATIOS, taken_counts, usable_ratios
 from .fonts import families, text_width
 from .text import compact, percent, shortened
 from .unet_map import Place, locate
@@ -208,7 +208,7 @@ def _mass_by_layer(axes: Axes, attribution: Attribution, names: Sequence[str]) -
 
 
 def _mass_by_timestep(axes: Axes, scale: Axes, attribution: Attribution, names: Sequence[str]) -> None:
-    sign = right_sign(attribution)
+    sign = ablated_sign(attribution.objective)
     column = 0 if sign > 0 else 1
     mass = np.stack([attribution.layers[name].timestep_mass[:, column].numpy() for name in names]).astype(np.float64) * sign
     steps = len(attribution.timesteps)
@@ -273,7 +273,7 @@ def _threshold(axes: Axes, attribution: Attribution, ratio: float, rule: Rule, e
     taken = np.bincount(np.searchsorted(edges, magnitudes, side="right") - 1, minlength=len(edges))
     sides = edges[shown.start : shown.stop + 1]
     octaves = np.diff(np.log2(sides))
-    sign = right_sign(attribution)
+    sign = ablated_sign(attribution.objective)
     colour = POSITIVE if sign > 0 else NEGATIVE
     label = f"taken at {percent(ratio)}, rule “{rule}”"
     axes.stairs(taken[shown] / octaves, sides, fill=True, color=colour, alpha=0.35, linewidth=0, label=label, zorder=2)

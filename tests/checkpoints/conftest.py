@@ -11,10 +11,6 @@ import pytest
 from .tiny_checkpoints import UNETS, Tiny, make_tiny
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "comfyui: compares with an installed ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI)")
-
-
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Tiny]:
     """One tiny model of each family, and "inpaint", an SD 1.x with nine input channels."""

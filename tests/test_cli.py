@@ -1,0 +1,201 @@
+"""The command line on a tiny checkpoint: the whole way round, and every bad input as one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from cad_engine.cli import main
+from cad_engine.edit_file import load_edit
+from tests.checkpoints.tiny_checkpoints import make_tiny
+
+SMALL = ["--width", "32", "--height", "32"]  # pixels; the tiny models' own size is that of the real ones
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_tiny("sd1").save(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def attribution(checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("attribution") / "star.safetensors"
+    code = run_quietly(
+        ["attribute", checkpoint, "--concept", "a star", "--trajectories", "2", "--steps", "2", "--batch", "2", *SMALL, "--out", str(out)]
+    )
+    assert code == 0
+    return str(out)
+
+
+def run_quietly(arguments: list[str]) -> int:
+    """`cad` with these arguments in this process; its exit code."""
+    before = sys.argv
+    sys.argv = ["cad", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run_quietly(list(arguments))
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def test_all_the_way_round(checkpoint: str, attribution: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit, baked = tmp_path / "edit.safetensors", tmp_path / "baked.safetensors"
+    common = ["--ratio", "0.02", "--out", str(edit), "--bake", str(baked), "--json"]
+    code, out, err = run(capsys, "erase", checkpoint, attribution, *common)
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["weights_taken"] == len(load_edit(edit)) > 0
+
+    original, changed = load_file(checkpoint), load_file(baked)
+    layers = load_edit(edit).layers
+    for name, tensor in original.items():
+        layer = layers.get(name.removeprefix("model."))
+        if layer is None:
+            assert torch.equal(tensor, changed[name])
+        else:
+            touched = torch.zeros(tensor.numel(), dtype=torch.bool)
+            touched[layer.index] = True
+            assert not changed[name].flatten()[touched].any()
+            assert torch.equal(tensor.flatten()[~touched], changed[name].flatten()[~touched])
+
+    pictures = {}
+    for name, model, extra in (
+        ("plain", checkpoint, []),
+        ("edited", checkpoint, ["--edit", str(edit)]),
+        ("half", checkpoint, ["--edit", f"{edit}:0.5"]),
+        ("baked", str(baked), []),
+    ):
+        arguments = ["--prompt", "a star", "--steps", "2", *SMALL, "--out", str(tmp_path / name), *extra]
+        code, _, err = run(capsys, "generate", model, *arguments)
+        assert code == 0, err
+        (picture,) = (tmp_path / name).glob("*.png")
+        pictures[name] = Image.open(picture).tobytes()
+    assert pictures["edited"] == pictures["baked"]
+    assert len({pictures["plain"], pictures["edited"], pictures["half"]}) == 3
+
+    for file, words in ((attribution, ["ff in", "all "]), (str(edit), ["edit of", "concept: a star"])):
+        code, out, err = run(capsys, "inspect", file)
+        assert code == 0, err
+        assert all(word in out for word in words)
+    code, out, _ = run(capsys, "inspect", attribution, "--json", "--plot", str(tmp_path / "p.png"), "--html", str(tmp_path / "p.html"))
+    assert json.loads(out)["weights_total"] == result["weights_total"]
+    assert Image.open(tmp_path / "p.png").width > 500
+    assert "http://" not in (tmp_path / "p.html").read_text()
+
+
+def test_amplify_from_images(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(2):
+        Image.effect_noise((100, 80), 60 + i).convert("RGB").save(folder / f"{i}.png")
+    out = tmp_path / "a.safetensors"
+    arguments = ["--concept", "noise", "--objective", "amplify", "--images", str(folder), "--steps", "2", *SMALL, "--out", str(out)]
+    code, _, err = run(capsys, "attribute", checkpoint, *arguments)
+    assert code == 0, err
+    code, _, err = run(capsys, "amplify", checkpoint, str(out), "--ratio", "0.02", "--out", str(tmp_path / "e.safetensors"))
+    assert code == 0, err
+    code, _, err = run(capsys, "erase", checkpoint, str(out), "--ratio", "0.02", "--out", str(tmp_path / "f.safetensors"))
+    assert code == 2
+    assert "was made to amplify, not to erase" in err
+
+
+def test_verify_reports_every_ablation(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--concept", "a star", "--sets", "8", "--ratio", "0.01", "--trajectories", "2", "--steps", "2", *SMALL, "--json"]
+    code, out, err = run(capsys, "verify", checkpoint, *arguments)
+    assert code == 0, err
+    result = json.loads(out)
+    assert len(result["true"]) == len(result["predicted"]) == result["sets"] == 8
+    assert result["pearson"] == pytest.approx(float(np.corrcoef(result["true"], result["predicted"])[0, 1]))
+    assert result["weights_in_each"] == 3563  # 1 % of 356,352
+
+
+BAD = {
+    "missing model": (["attribute", "nowhere.safetensors", "--concept", "a", "--out", "OUT"], "no such file"),
+    "not a checkpoint": (["attribute", "TEXT", "--concept", "a", "--out", "OUT"], "not a complete safetensors"),
+    "truncated checkpoint": (["attribute", "TRUNCATED", "--concept", "a", "--out", "OUT"], "not a complete safetensors"),
+    "unknown architecture": (["attribute", "ATTRIBUTION", "--concept", "a", "--out", "OUT"], "ATTRIBUTION"),
+    "empty concept": (["attribute", "MODEL", "--concept", " ", "--out", "OUT"], "the concept is empty"),
+    "concept equals base": (["attribute", "MODEL", "--concept", "cat", "--base", "cat", "--out", "OUT"], "are the same"),
+    "objective": (["attribute", "MODEL", "--concept", "a", "--objective", "x", "--out", "OUT"], "must be erase or amplify"),
+    "components": (["attribute", "MODEL", "--concept", "a", "--components", "conv", "--out", "OUT"], "got 'conv'"),
+    "steps": (["attribute", "MODEL", "--concept", "a", "--steps", "0", "--out", "OUT"], "steps must be"),
+    "too many steps": (["attribute", "MODEL", "--concept", "a", "--steps", "2000", "--out", "OUT"], "between 1 and 1000, "),
+    "trajectories": (["attribute", "MODEL", "--concept", "a", "--trajectories", "0", "--out", "OUT"], "at least 1"),
+    "width": (["attribute", "MODEL", "--concept", "a", "--width", "50", "--out", "OUT"], "--width must be a multiple of 16, got 50"),
+    "spacing": (["attribute", "MODEL", "--concept", "a", "--spacing", "middling", "--out", "OUT"], "got 'middling'"),
+    "device": (["attribute", "MODEL", "--concept", "a", "--device", "cuda:7", "--out", "OUT"], "cannot be used here"),
+    "dtype": (["attribute", "MODEL", "--concept", "a", "--dtype", "int8", "--out", "OUT"], "--dtype must be one of"),
+    "no images": (["attribute", "MODEL", "--concept", "a", "--objective", "amplify", "--images", "EMPTY", "--out", "OUT"], "has no images"),
+    "bad image": (
+        ["attribute", "MODEL", "--concept", "a", "--objective", "amplify", "--images", "BADIMAGES", "--out", "OUT"],
+        "cannot read",
+    ),
+    "images when erasing": (["attribute", "MODEL", "--concept", "a", "--images", "EMPTY", "--out", "OUT"], "for --objective amplify"),
+    "unwritable output": (["attribute", "MODEL", "--concept", "a", "--out", "NOFOLDER"], "make it first"),
+    "output is a folder": (["attribute", "MODEL", "--concept", "a", "--out", "EMPTY"], "it is a folder"),
+    "ratio 0": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0", "--out", "OUT"], "ratio must be in (0, 1], got 0"),
+    "ratio 1.5": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "1.5", "--out", "OUT"], "ratio must be in (0, 1], got 1.5"),
+    "ratio takes none": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.0001", "--out", "OUT"], "takes no weight"),
+    "selection": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.01", "--select", "best", "--out", "OUT"], "got 'best'"),
+    "strength": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.01", "--strength", "nan", "--out", "OUT"], "got nan"),
+    "wrong kind": (["erase", "MODEL", "MODEL", "--ratio", "0.01", "--out", "OUT"], "not a CAD attribution file"),
+    "missing attribution": (["erase", "MODEL", "nowhere", "--ratio", "0.01", "--out", "OUT"], "there is no file"),
+    "other architecture": (["erase", "OTHER", "ATTRIBUTION", "--ratio", "0.01", "--out", "OUT"], "another architecture"),
+    "bake onto itself": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.02", "--out", "OUT", "--bake", "MODEL"], "the checkpoint itself"),
+    "edit of another kind": (["generate", "MODEL", "--prompt", "a", "--edit", "ATTRIBUTION", "--out", "OUT"], "expected a CAD edit"),
+    "missing lora": (["generate", "MODEL", "--prompt", "a", "--lora", "nowhere.safetensors", "--out", "OUT"], "nowhere.safetensors"),
+    "count": (["generate", "MODEL", "--prompt", "a", "--count", "0", "--out", "OUT"], "--count must be at least 1"),
+    "inspect a checkpoint": (["inspect", "MODEL"], "not a CAD file"),
+    "inspect nothing": (["inspect", "nowhere"], "there is no file"),
+    "demo concept": (["demo", "--concept", "van gogh", "--out", "OUT"], "does not know the concept 'van gogh'"),
+    "demo into a file": (["demo", "--out", "TEXT"], "cannot make the folder"),
+    "verify one set": (["verify", "MODEL", "--concept", "a", "--sets", "1"], "--sets must be at least 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(
+    case: str, checkpoint: str, attribution: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, message = BAD[case]
+    places = {
+        "MODEL": checkpoint,
+        "ATTRIBUTION": attribution,
+        "TEXT": str(tmp_path / "text.safetensors"),
+        "TRUNCATED": str(tmp_path / "truncated.safetensors"),
+        "EMPTY": str(tmp_path / "empty"),
+        "BADIMAGES": str(tmp_path / "bad"),
+        "NOFOLDER": str(tmp_path / "no" / "folder.safetensors"),
+        "OUT": str(tmp_path / "out.safetensors"),
+    }
+    if "OTHER" in arguments:
+        places["OTHER"] = str(make_tiny("sdxl").save(tmp_path / "other.safetensors"))
+    (tmp_path / "text.safetensors").write_text("this is text")
+    (tmp_path / "truncated.safetensors").write_bytes(Path(checkpoint).read_bytes()[:-100])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_text("no picture")
+    before, model = sorted(tmp_path.rglob("*")), Path(checkpoint).read_bytes()
+    code, _, err = run(capsys, *(places.get(argument, argument) for argument in arguments))
+    lines = [line for line in err.splitlines() if line.startswith("cad: error: ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    assert places.get(message, message) in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Path(checkpoint).read_bytes() == model

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .accumulator import GradientAccumulator
 from .denoiser import Denoiser
+from .errors import CadError
 from .gradients import captured_gradients
 from .objective import Objective
 from .progress import Progress, silent
@@ -22,6 +23,8 @@ from .reduction import LayerScores, keep_threshold, reduce_layer
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
 KEEP_RATIO = 0.01
+LOSS_SCALE = 128.0
+"""Factor on the loss in backward, a power of two that is taken out again exactly: small gradients survive in float16."""
 
 
 def ablated_sign(objective: str) -> int:
@@ -61,18 +64,16 @@ def attribution_scores(
     *,
     batch: int = 4,
     checkpointing: bool = False,
-    loss_scale: float = 1.0,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Dense scores a_i by layer, [out, in] each, and their sums by timestep, [timesteps, 2] (see GradientAccumulator).
 
     Gradients are summed in float32, or in float64 for a float64 model; the model's own parameters are neither copied nor
-    changed nor asked for gradients.
+    changed nor asked for gradients. Raises CadError when a score is not finite, as after an overflow in float16.
 
     Args:
         batch: samples in one forward and backward.
         checkpointing: recompute activations in backward, for less memory.
-        loss_scale: factor on the loss in backward, taken out again afterwards; 1024 keeps a float16 pass from underflowing.
     """
     layers = {name: denoiser.layers[name] for name in layer_names}
     first = objective.targets[0].eps
@@ -86,12 +87,12 @@ def attribution_scores(
         captured_gradients(denoiser.unet, layers, accumulator, denoiser.weight_access, checkpointing=checkpointing) as anchor,
     ):
         for number, target in enumerate(objective.targets):
-            accumulator.at(number, objective.sign / (loss_scale * total))
+            elements = target.eps[0].numel()
+            accumulator.at(number, objective.sign / (LOSS_SCALE * total * elements))
             for x_t, eps in zip(target.x_t.split(batch), target.eps.split(batch), strict=True):
                 output = denoiser.eps(x_t.to(denoiser.device), target.t, objective.conditioning)
-                error = output - eps.to(output.device, output.dtype)
-                # Sum over samples of the mean over elements; the mean over samples is the accumulator's scale.
-                loss = error.square().flatten(1).mean(dim=1).sum() * loss_scale
+                # A sum, so that gradients in half precision are of ordinary size; the accumulator's scale makes it the mean.
+                loss = (output - eps.to(output.device, output.dtype)).square().sum() * LOSS_SCALE
                 torch.autograd.grad(loss, anchor)
                 done += len(x_t)
                 progress("attribution", done, total)
@@ -99,6 +100,11 @@ def attribution_scores(
     for name, gradient in scores.items():
         with denoiser.weight_access(layers[name], gradient) as (weight, _):
             gradient.mul_(weight)
+        if not bool(torch.isfinite(gradient).all()):
+            raise CadError(
+                f"the attribution of {name} is not finite: the model overflowed in its {next(denoiser.unet.parameters()).dtype}, or is "
+                "damaged; compute in bfloat16 or float32"
+            )
     return scores, accumulator.timestep_mass
 
 
@@ -127,12 +133,11 @@ def attribute(
     info: dict[str, Any],
     batch: int = 4,
     checkpointing: bool = False,
-    loss_scale: float = 1.0,
     keep_ratio: float | None = None,
     progress: Progress = silent,
 ) -> Attribution:
     """`attribution_scores`, reduced."""
     scores, timestep_mass = attribution_scores(
-        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, loss_scale=loss_scale, progress=progress
+        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
     )
     return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio)

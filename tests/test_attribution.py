@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cad_engine.attribution import attribution_scores
 from cad_engine.components import choose_layers
+from cad_engine.errors import CadError
 from cad_engine.gradients import captured_gradients
 from cad_engine.objective import amplify_objective, erase_objective
 from cad_engine.trajectory import sample_trajectories
@@ -191,3 +192,31 @@ def test_a_latent_is_kept_with_its_own_timestep() -> None:
 def test_weights_are_the_models_own() -> None:
     denoiser = tiny_denoiser()
     assert all(weight.data_ptr() == denoiser.layers[name].weight.data_ptr() for name, weight in weights(denoiser).items())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_half_precision_is_close(dtype: torch.dtype, tolerance: float) -> None:
+    """The same half-precision weights, computed in half and in double precision."""
+    half, exact = tiny_denoiser(dtype=dtype), tiny_denoiser(dtype=dtype)
+    exact.unet.double()
+    concept, base = conditioning("sd1", 1), conditioning("sd1", 2)
+    points, _ = sample_trajectories(exact, concept, base, trajectories=2, steps=2)
+    objective = erase_objective(exact, concept, base, points)
+    names = choose_layers(exact.layers, ["ff"])
+    expected, _ = attribution_scores(exact, objective, names)
+    as_float = type(objective)("erase", concept, [type(t)(t.t, t.x_t.float(), t.eps.float()) for t in objective.targets])
+    ours, _ = attribution_scores(half, as_float, names)
+    everything = torch.cat([expected[name].flatten() for name in names])
+    difference = torch.cat([(ours[name].double() - expected[name]).flatten() for name in names])
+    assert ours[names[0]].dtype == torch.float32
+    assert difference.norm() < tolerance * everything.norm()
+
+
+def test_an_overflow_is_an_error_not_a_result() -> None:
+    denoiser = tiny_denoiser(dtype=torch.float32)
+    concept, base = conditioning("sd1", 1), conditioning("sd1", 2)
+    points, _ = sample_trajectories(denoiser, concept, base, trajectories=1, steps=1)
+    objective = erase_objective(denoiser, concept, base, points)
+    broken = type(objective)("erase", concept, [type(t)(t.t, t.x_t, t.eps * float("inf")) for t in objective.targets])
+    with pytest.raises(CadError, match="is not finite"):
+        attribution_scores(denoiser, broken, choose_layers(denoiser.layers, ["ff"]))

@@ -23,6 +23,7 @@ from torch import Tensor
 from cad_engine.checkpoints.detect import detect
 from cad_engine.checkpoints.names import inverse, rename, unet_modules, vae_modules
 from cad_engine.sandbox.architecture import UNET_CONFIG
+from tests.comfyui import comfyui
 
 from .tiny_checkpoints import Tiny
 
@@ -150,10 +151,7 @@ def test_full_size_models_are_recognised_by_their_shapes(name: str) -> None:
 
 @pytest.mark.comfyui
 def test_unet_names_are_comfyuis() -> None:
-    root = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy/ComfyUI"))
-    python = root / ".venv/bin/python"
-    if not python.exists():
-        pytest.skip(f"no ComfyUI with a .venv at {root}; set COMFYUI_PATH to one")
+    root, python = comfyui()
     ours = {name: shapes(checkpoint_unet(full_size_unet(name))) for name in FULL_SIZE if name != "sandbox"}
     done = subprocess.run(
         [python, Path(__file__).with_name("comfyui_names.py")],

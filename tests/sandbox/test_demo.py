@@ -1,0 +1,100 @@
+"""The demo as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cad_engine.attribution_file import load_attribution
+from cad_engine.checkpoints.load import load_model
+from cad_engine.concept import ConceptSettings, concept_objective
+from cad_engine.edit import applied
+from cad_engine.edit_file import load_edit
+from cad_engine.erasure import edit_from_attribution, layer_shapes, random_control
+from cad_engine.sandbox.captions import concept_prompts
+from cad_engine.sandbox.demo import DEFAULT_RATIO, EVALUATION_SEED, DemoSettings, concept_images, demo_attribution, run_demo
+from cad_engine.sandbox.evaluation import paint, target_cases
+from cad_engine.sandbox.judge import Judge
+from cad_engine.sandbox.world import RARE_SHAPE
+
+FILES = {"report.html", "grid.png", "attribution.safetensors", "edit.safetensors", "results.json"}
+
+
+def test_erasing_the_star(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    results = run_demo(DemoSettings(pictures=24), out)
+    assert {path.name for path in out.iterdir()} == FILES
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["weights_zeroed"] == len(load_edit(out / "edit.safetensors")) > 0
+    assert results["weights_total"] == load_attribution(out / "attribution.safetensors").weights_total
+    assert results["before"]["target"] >= 0.9
+    assert results["before"]["others"] >= 0.85
+    # The concept goes, and it is the attribution that does it: as many random weights leave it.
+    assert results["after"]["target"] <= results["before"]["target"] - 0.3
+    assert results["random_weights"]["target"] >= results["after"]["target"] + 0.3
+    assert Image.open(out / "grid.png").width > 600
+    page = (out / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+@pytest.mark.slow
+def test_amplifying_the_rare_shape() -> None:
+    denoiser, judge = load_model("sandbox"), Judge.load()
+    weights = {name: module.weight for name, module in denoiser.layers.items()}
+    cases = target_cases(RARE_SHAPE, 48, EVALUATION_SEED)
+    attribution = demo_attribution(denoiser, DemoSettings(concept=RARE_SHAPE, objective="amplify"))
+    edit = edit_from_attribution(attribution, DEFAULT_RATIO["amplify"], "row_min1")
+
+    from cad_engine.attribution import attribute
+    from cad_engine.components import choose_layers
+    from cad_engine.objective import amplify_objective
+
+    named = denoiser.encode_prompt(concept_prompts(RARE_SHAPE).sample)
+    foreign = amplify_objective(denoiser, named, denoiser.encode(concept_images("square", 20, 0)))
+    other = attribute(denoiser, foreign, choose_layers(denoiser.layers, ["ff"]), info={"objective": "amplify"}, batch=10)
+    edits = {
+        "amplified": edit,
+        "random weights": random_control(edit, layer_shapes(attribution)),
+        "another shape's images": edit_from_attribution(other, DEFAULT_RATIO["amplify"], "row_min1"),
+    }
+    shares = {"before": paint(denoiser, judge, cases).showing(RARE_SHAPE)}
+    for name, chosen in edits.items():
+        with applied(chosen, weights):
+            shares[name] = paint(denoiser, judge, cases).showing(RARE_SHAPE)
+    for name in ("before", "random weights", "another shape's images"):
+        assert shares["amplified"] >= shares[name] + 0.15, shares
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cad_engine.cli", "demo", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(4)  # in the middle of the work
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert list(out.iterdir()) == []
+
+
+def test_the_objective_needs_the_concept() -> None:
+    """J of the concept against its matched base is far above J of two words for the same thing."""
+    denoiser = load_model("sandbox")
+    values = {
+        base: concept_objective(denoiser, ConceptSettings("a star", base, trajectories=4, steps=5)).value(denoiser)
+        for base in ("a shape", "star")
+    }
+    assert values["a shape"] > 3 * values["star"]

@@ -12,17 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.paper_rule import amplify_rows
 from cad_engine.attribution_file import load_attribution
 from cad_engine.checkpoints.load import load_model
 from cad_engine.concept import ConceptSettings, concept_objective
-from cad_engine.edit import applied
 from cad_engine.edit_file import load_edit
-from cad_engine.erasure import edit_from_attribution, layer_shapes, random_control
-from cad_engine.sandbox.captions import concept_prompts
-from cad_engine.sandbox.demo import DEFAULT_RATIO, EVALUATION_SEED, DemoSettings, concept_images, demo_attribution, run_demo
-from cad_engine.sandbox.evaluation import paint, target_cases
+from cad_engine.sandbox.demo import DEFAULT_RATIO, DemoSettings, run_demo
 from cad_engine.sandbox.judge import Judge
-from cad_engine.sandbox.world import RARE_SHAPE
 
 FILES = {"report.html", "grid.png", "attribution.safetensors", "edit.safetensors", "results.json"}
 
@@ -47,30 +43,9 @@ def test_erasing_the_star(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_amplifying_the_rare_shape() -> None:
-    denoiser, judge = load_model("sandbox"), Judge.load()
-    weights = {name: module.weight for name, module in denoiser.layers.items()}
-    cases = target_cases(RARE_SHAPE, 48, EVALUATION_SEED)
-    attribution = demo_attribution(denoiser, DemoSettings(concept=RARE_SHAPE, objective="amplify"))
-    edit = edit_from_attribution(attribution, DEFAULT_RATIO["amplify"], "row_min1")
-
-    from cad_engine.attribution import attribute
-    from cad_engine.components import choose_layers
-    from cad_engine.objective import amplify_objective
-
-    named = denoiser.encode_prompt(concept_prompts(RARE_SHAPE).sample)
-    foreign = amplify_objective(denoiser, named, denoiser.encode(concept_images("square", 20, 0)))
-    other = attribute(denoiser, foreign, choose_layers(denoiser.layers, ["ff"]), info={"objective": "amplify"}, batch=10)
-    edits = {
-        "amplified": edit,
-        "random weights": random_control(edit, layer_shapes(attribution)),
-        "another shape's images": edit_from_attribution(other, DEFAULT_RATIO["amplify"], "row_min1"),
-    }
-    shares = {"before": paint(denoiser, judge, cases).showing(RARE_SHAPE)}
-    for name, chosen in edits.items():
-        with applied(chosen, weights):
-            shares[name] = paint(denoiser, judge, cases).showing(RARE_SHAPE)
-    for name in ("before", "random weights", "another shape's images"):
-        assert shares["amplified"] >= shares[name] + 0.15, shares
+    row = amplify_rows(load_model("sandbox"), Judge.load(), DEFAULT_RATIO["amplify"], "row_min1", pictures=48)
+    for control in ("before", "random_weights", "another_shapes_images"):
+        assert row["after"]["target"] >= row[control]["target"] + 0.15, row
 
 
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from .. import tokenizer as sandbox_tokenizer
 from ..architecture import VAE_CONFIG
 from ..checkpoint import save_sandbox
 from ..judge import Judge, JudgeNet
-from .data import RARE_SHARE, drawn_once
+from .data import drawn_once
 from .judge import judge_accuracy, train_judge
 from .unet import Learner, encode_latents, train_unet
 from .vae import train_vae
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the stages' results, the log and the finished files")
     parser.add_argument("--vae-steps", type=int, default=1500)
     parser.add_argument("--judge-steps", type=int, default=1500)
-    parser.add_argument("--unet-steps", type=int, default=4000)
+    parser.add_argument("--unet-steps", type=int, default=1800)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-compile", action="store_true", help="train the UNet without torch.compile (slower, needs no C++ compiler)")
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
     held_out = drawn_once(options.work / "held_out.pt", 2000, seed=3)
     log(f"judge on held-out pictures: {json.dumps(judge_accuracy(net, held_out, vae))}")
 
-    pictures = drawn_once(options.work / "pictures.pt", 24000, seed=1, rare_share=RARE_SHARE)
+    pictures = drawn_once(options.work / "pictures.pt", 24000, seed=1, rare_share=0.01)
     log("drew 24000 pictures with few of the rare shape")
     latents = encode_latents(vae, pictures)
     log("encoded them")

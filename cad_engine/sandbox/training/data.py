@@ -12,9 +12,6 @@ from torch import Tensor
 
 from ..world import COLOURS, RARE_SHAPE, SHAPES, STYLES, Scene, render
 
-RARE_SHARE = 0.01
-"""Part of the pictures that show the rare shape; a common shape has about 0.11."""
-
 
 @dataclass
 class Pictures:

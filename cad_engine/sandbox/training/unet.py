@@ -1,6 +1,6 @@
 """Second stage: the UNet and the text model together, on the autoencoder's latents.
 
-The rare shape is in one picture of a hundred, too few to learn its name. A last, short phase shows it more often and stops as
+The rare shape is in one picture of 250, too few to learn its name well. A last, short phase shows it more often and stops as
 soon as the judge finds it in about a quarter of the pictures asked for: known a little, with room for CAD-Amplify.
 """
 
@@ -26,6 +26,8 @@ from ..world import COLOURS, RARE_SHAPE, SHAPES, STYLES, Scene
 from .data import Pictures
 from .loop import cosine_rate
 
+RARE_SHARE = 0.004
+"""Part of the pictures trained on that show the rare shape; a common shape has 0.11."""
 RARE_TARGET = 0.22
 """The last phase ends when at least this part of the rare shape's pictures show it."""
 
@@ -115,13 +117,13 @@ def train_unet(
     unet = torch.compile(learner.unet) if compile else learner.unet
     parameters = [*learner.unet.parameters(), *learner.text.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.99))
-    rare = np.array([i for i, scene in enumerate(pictures.scenes) if scene.shape == RARE_SHAPE])
+    is_rare = np.array([scene.shape == RARE_SHAPE for scene in pictures.scenes])
+    rare, common = is_rare.nonzero()[0], (~is_rare).nonzero()[0]
 
-    def train_step(rate: float, decay: float, rare_count: int) -> float:
+    def train_step(rate: float, decay: float, rare_share: float) -> float:
         for group in optimiser.param_groups:
             group["lr"] = rate
-        index = rng.integers(len(pictures.scenes), size=batch)
-        index[:rare_count] = rng.choice(rare, size=rare_count)
+        index = np.where(rng.random(batch) < rare_share, rng.choice(rare, size=batch), rng.choice(common, size=batch))
         x_0 = latents[torch.from_numpy(index)]
         eps, t = torch.randn_like(x_0), torch.randint(len(learner.schedule), (batch,))
         context = learner.text(learner.tokens([random_caption(pictures.scenes[i], rng) for i in index])).last_hidden_state
@@ -135,16 +137,16 @@ def train_unet(
 
     running = 1.0
     for step in range(steps):
-        loss = train_step(cosine_rate(step, steps, peak=1.4e-3, warmup=100, floor=0.05), min(0.999, (step + 1) / (step + 20)), 0)
+        loss = train_step(cosine_rate(step, steps, peak=1.4e-3, warmup=100, floor=0.05), min(0.999, (step + 1) / (step + 20)), RARE_SHARE)
         running = 0.98 * running + 0.02 * loss
         if step % 100 == 99:
             log(f"unet step {step + 1}: loss {running:.4f}")
         if step % 500 == 499:
             log(f"unet step {step + 1}: {learner.accuracy(60, seed=step)}, rare shape {learner.rare_accuracy(24, seed=step):.2f}")
-    for step in range(0, 1200, 30):
+    for step in range(0, 1200, 20):
         found = learner.rare_accuracy(72, seed=10_000 + step)
         log(f"rare phase step {step}: rare shape {found:.2f}")
         if found >= RARE_TARGET:
             break
-        for _ in range(30):
-            train_step(2e-4, 0.98, rare_count=5)
+        for _ in range(20):
+            train_step(2e-4, 0.98, rare_share=0.05)

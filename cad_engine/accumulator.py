@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,17 @@ import torch
 from torch import Tensor
 
 from .denoiser import WeightAccess
+from .errors import CadError
 
 
 class GradientAccumulator:
     """A sink (see gradients.py) that adds g^T x of each target layer into a float32 (or float64) matrix [out, in].
 
     At each backward pass the positive and the negative part of w * grad are summed by layer as well, so that the mass of
-    a layer is known for each timestep. Positive and negative parts are those of one pass (all samples of a batch together).
+    a layer is known for each timestep. Positive and negative parts are those of one pass (all samples of a batch together): their
+    sum does not depend on the batch size, each by itself does.
+
+    Raises CadError, in the middle of the backward pass, when a gradient is not finite.
 
     Attributes:
         gradients: layer name -> sum of gradients [out, in] on `device`.
@@ -30,18 +35,24 @@ class GradientAccumulator:
         self._step, self._scale = 0, 1.0
 
     def at(self, step: int, scale: float) -> GradientAccumulator:
-        """Count what comes next to timestep number `step`; gradients arrive multiplied by 1 / `scale`."""
+        """Count what comes next to timestep number `step`; `scale` is multiplied into its gradients."""
         self._step, self._scale = step, scale
         return self
 
     def __call__(self, name: str, x: Tensor, g: Tensor) -> None:
-        total = self.gradients[name]
+        total, x_dtype = self.gradients[name], x.dtype
         x = x.detach().reshape(-1, x.shape[-1]).to(total.device, total.dtype)
         g = g.detach().reshape(-1, g.shape[-1]).to(total.device, total.dtype)
         gradient = (g.T @ x).mul_(self._scale)
         total += gradient
         with self.access(self.layers[name], gradient) as (weight, _):
             attribution = gradient.mul_(weight)
-        net = float(attribution.sum(dtype=torch.float64))
-        positive = float(attribution.clamp_(min=0).sum(dtype=torch.float64))
+        # By row on the device, then in float64 on the CPU: not every device has float64.
+        net = float(attribution.sum(dim=1).cpu().double().sum())
+        if not math.isfinite(net):
+            raise CadError(
+                f"the attribution of {name} is not finite: the model overflows in {x_dtype}, or its weights are damaged; "
+                "compute in bfloat16 or float32, or get the checkpoint again"
+            )
+        positive = float(attribution.clamp_(min=0).sum(dim=1).cpu().double().sum())
         self.timestep_mass[name][self._step] += torch.tensor([positive, net - positive])

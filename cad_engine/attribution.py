@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .accumulator import GradientAccumulator
 from .denoiser import Denoiser
-from .errors import CadError
 from .gradients import captured_gradients
 from .objective import Objective
 from .progress import Progress, silent
@@ -23,8 +22,6 @@ from .reduction import LayerScores, keep_threshold, reduce_layer
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
 KEEP_RATIO = 0.01
-LOSS_SCALE = 128.0
-"""Factor on the loss in backward, a power of two that is taken out again exactly: small gradients survive in float16."""
 
 
 def ablated_sign(objective: str) -> int:
@@ -88,11 +85,11 @@ def attribution_scores(
     ):
         for number, target in enumerate(objective.targets):
             elements = target.eps[0].numel()
-            accumulator.at(number, objective.sign / (LOSS_SCALE * total * elements))
+            accumulator.at(number, objective.sign / (total * elements))
             for x_t, eps in zip(target.x_t.split(batch), target.eps.split(batch), strict=True):
                 output = denoiser.eps(x_t.to(denoiser.device), target.t, objective.conditioning)
                 # A sum, so that gradients in half precision are of ordinary size; the accumulator's scale makes it the mean.
-                loss = (output - eps.to(output.device, output.dtype)).square().sum() * LOSS_SCALE
+                loss = (output - eps.to(output.device, output.dtype)).square().sum()
                 torch.autograd.grad(loss, anchor)
                 done += len(x_t)
                 progress("attribution", done, total)
@@ -100,11 +97,6 @@ def attribution_scores(
     for name, gradient in scores.items():
         with denoiser.weight_access(layers[name], gradient) as (weight, _):
             gradient.mul_(weight)
-        if not bool(torch.isfinite(gradient).all()):
-            raise CadError(
-                f"the attribution of {name} is not finite: the model overflowed in its {next(denoiser.unet.parameters()).dtype}, or is "
-                "damaged; compute in bfloat16 or float32"
-            )
     return scores, accumulator.timestep_mass
 
 

@@ -1,4 +1,4 @@
-"""Attribution files: what a slider, a viewer and an edit need, tens of megabytes at most."""
+"""Attribution files: what a slider, a viewer and an edit need, tens of megabytes for SD 1.x, under 200 for SDXL."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .attribution import Attribution
-from .edit_file import check_positions, layer_shapes
-from .errors import CadError
+from .edit_file import check_positions, checked_shapes
+from .errors import CadError, shown
 from .files import check_tensor, read, write
 from .reduction import HISTOGRAM_BINS, LayerScores
 
@@ -46,7 +46,7 @@ def load_attribution(path: Path) -> Attribution:
     """Read and check an attribution. Raises CadError for anything that is not a whole, sane attribution file."""
     path = Path(path)
     tensors, metadata = read(path, KIND)
-    shapes = layer_shapes(path, metadata.get("shapes"))
+    shapes = checked_shapes(path, metadata.get("shapes"))
     info, timesteps, keep_ratio = metadata.get("info"), metadata.get("timesteps"), metadata.get("keep_ratio")
     if not isinstance(info, dict) or info.get("objective") not in ("erase", "amplify"):
         raise CadError(f"{path} has damaged metadata: its objective must be 'erase' or 'amplify'")
@@ -56,7 +56,7 @@ def load_attribution(path: Path) -> Attribution:
         raise CadError(f"{path} has damaged metadata: 'keep_ratio' must be in (0, 1], got {str(keep_ratio)[:100]}")
     unknown = sorted(tensors.keys() - {f"{name}:{part}" for name in shapes for part in PARTS})
     if unknown:
-        raise CadError(f"{path} has a tensor that belongs to no layer of it: {unknown[0][:200]}; the file is damaged")
+        raise CadError(f"{path} has a tensor that belongs to no layer of it: {shown(unknown[0])}; the file is damaged")
     layers = {name: _load_layer(path, name, shape, tensors, len(timesteps)) for name, shape in shapes.items()}
     return Attribution(layers, timesteps, float(keep_ratio), info)
 
@@ -69,16 +69,16 @@ def _load_layer(path: Path, name: str, shape: tuple[int, int], tensors: dict[str
 
     row_count = part("row_count", torch.int32, (rows,)).long()
     if bool((row_count < 0).any()) or bool((row_count > columns).any()):
-        raise CadError(f"{path}: row counts of {name[:200]} must be within 0..{columns}; the file is damaged")
+        raise CadError(f"{path}: row counts of {shown(name)} must be within 0..{columns}; the file is damaged")
     total = int(row_count.sum())
     column = part("column", torch.uint16 if columns <= 65536 else torch.int32, (total,)).long()
     if total and (int(column.min()) < 0 or int(column.max()) >= columns):
-        raise CadError(f"{path}: columns of {name[:200]} must be within 0..{columns - 1}; the file is damaged")
+        raise CadError(f"{path}: columns of {shown(name)} must be within 0..{columns - 1}; the file is damaged")
     index = torch.repeat_interleave(torch.arange(rows), row_count) * columns + column
     check_positions(path, name, index, rows * columns)
     histogram = part("histogram", torch.int32, (2, HISTOGRAM_BINS))
     if bool((histogram < 0).any()):
-        raise CadError(f"{path}: the histogram of {name[:200]} has a negative count; the file is damaged")
+        raise CadError(f"{path}: the histogram of {shown(name)} has a negative count; the file is damaged")
     return LayerScores(
         out_features=rows,
         in_features=columns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class ConceptSettings:
         objective: "erase" (eq. 6) or "amplify" (eq. 7).
         components: groups of layers, see components.GROUPS.
         trajectories, steps, cfg, seed, spacing: of sampling (erase); steps are noise levels per image for amplify.
-        batch: samples computed together; changes speed and memory, not the scores.
+        batch: samples computed together; changes speed and memory, not the scores (but see LayerScores.timestep_mass).
         size: (height, width) of the latents; None for the model's own.
         keep_ratio: selections up to this ratio stay exact; None keeps all scores of a small model and 1 % of a large one.
         checkpointing: recompute activations in backward, for less memory.
@@ -55,12 +56,17 @@ class ConceptSettings:
         """Raise CadError for an empty concept, one equal to the base, or a count that makes no sense."""
         if not self.concept.strip():
             raise CadError("the concept is empty; say what is to be attributed, e.g. 'star' or 'van gogh'")
-        if self.concept.strip() == self.base.strip():
+        if self.objective == "erase" and self.concept.strip() == self.base.strip():
             raise CadError(f"the concept {self.concept!r} and the base prompt are the same, so there is nothing to tell apart; change one")
         if self.objective not in ("erase", "amplify"):
             raise CadError(f"objective must be erase or amplify, got {self.objective!r}")
-        if self.steps < 1:
-            raise CadError(f"steps must be at least 1, got {self.steps}")
+        for name in ("trajectories", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise CadError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.cfg >= 1:  # also refuses NaN
+            raise CadError(f"cfg (guidance) must be at least 1, got {self.cfg:g}")
+        if not 0 <= self.seed < 2**63:
+            raise CadError(f"seed must be between 0 and 2^63 - 1, got {self.seed}")
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise CadError(f"keep ratio must be in (0, 1], got {self.keep_ratio:g}")
 
@@ -96,16 +102,28 @@ def concept_objective(
     return erase_objective(denoiser, concept, base, points, batch=settings.batch, progress=progress)
 
 
-def attribution_info(denoiser: Denoiser, settings: ConceptSettings) -> dict[str, Any]:
-    """What a file made from this model with these settings says of itself."""
+def attribution_info(denoiser: Denoiser, settings: ConceptSettings, images: int | None = None) -> dict[str, Any]:
+    """What a file made from this model with these settings, and so many given images, says of itself."""
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    if settings.objective == "amplify":
+        del described["base"]
+    if images is not None:
+        described = {key: value for key, value in described.items() if key not in ("prompt", "trajectories", "cfg", "spacing")}
+        described["images"] = images
     return {**described, "family": denoiser.family, "fingerprint": fingerprint(denoiser), "version": __version__}
 
 
 def attribute_concept(
-    denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None, progress: Progress = silent
+    denoiser: Denoiser,
+    settings: ConceptSettings,
+    latents: Tensor | None = None,
+    progress: Progress = silent,
+    info: Mapping[str, Any] | None = None,
 ) -> Attribution:
-    """Attribution of the chosen components to the concept. Raises CadError for settings that make no sense."""
+    """Attribution of the chosen components to the concept; `info` is added to what the result says of itself.
+
+    Raises CadError for settings that make no sense.
+    """
     settings.check()
     names = choose_layers(denoiser.layers, settings.components)
     objective = concept_objective(denoiser, settings, latents, progress)
@@ -113,7 +131,7 @@ def attribute_concept(
         denoiser,
         objective,
         names,
-        info=attribution_info(denoiser, settings),
+        info={**attribution_info(denoiser, settings, None if latents is None else len(latents)), **(info or {})},
         batch=settings.batch,
         checkpointing=settings.checkpointing,
         keep_ratio=settings.keep_ratio,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import CadError
+from .errors import CadError, shown
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def check_fits(edit: Edit, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise CadError when a layer of `edit` is missing from a model's `shapes` or has another shape there."""
     for name, layer in edit.layers.items():
         if name not in shapes:
-            raise CadError(f"this edit is for another architecture: the model has no layer {name[:200]}")
+            raise CadError(f"this edit is for another architecture: the model has no layer {shown(name)}")
         if tuple(shapes[name]) != layer.shape:
             raise CadError(
-                f"this edit is for another architecture: {name[:200]} is {list(shapes[name])} in the model and "
+                f"this edit is for another architecture: {shown(name)} is {list(shapes[name])} in the model and "
                 f"{list(layer.shape)} in the edit"
             )
 
@@ -94,16 +94,22 @@ def combine(edits: Sequence[tuple[Edit, float]]) -> Edit:
 
 def edited_weight(weight: Tensor, layer: LayerEdit, strength: float = 1.0) -> Tensor:
     """A copy of `weight` [out, in] with `layer` applied; untouched weights are bit-identical."""
-    flat = weight.detach().clone().reshape(-1)
-    _scale_in_place(flat, layer, strength)
-    return flat.reshape(weight.shape)
+    copy = weight.detach().clone()
+    _scale_in_place(copy, layer, strength)
+    return copy
 
 
-def _scale_in_place(flat: Tensor, layer: LayerEdit, strength: float) -> None:
-    index = layer.index.to(flat.device)
-    factor = layer.factors(strength).to(flat.device)
+def _place(weight: Tensor, layer: LayerEdit) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the edited weights, on the device of `weight`, which need not be contiguous."""
+    index = layer.index.to(weight.device)
+    return index // layer.in_features, index % layer.in_features
+
+
+def _scale_in_place(weight: Tensor, layer: LayerEdit, strength: float) -> None:
+    place, factor = _place(weight, layer), layer.factors(strength).to(weight.device)
     # In float32, so that a half-precision weight is rounded once.
-    flat[index] = (flat[index].float() * factor if flat.dtype != torch.float64 else flat[index] * factor).to(flat.dtype)
+    before = weight[place].to(torch.promote_types(weight.dtype, torch.float32))
+    weight[place] = (before * factor).to(weight.dtype)
 
 
 @contextmanager
@@ -114,16 +120,16 @@ def applied(edit: Edit, weights: Mapping[str, Tensor], strength: float = 1.0) ->
     Raises CadError, with nothing changed, when the edit does not fit.
     """
     check_fits(edit, {name: tuple(weight.shape) for name, weight in weights.items()})
-    before: list[tuple[Tensor, Tensor, Tensor]] = []
-    try:
-        with torch.no_grad():
-            for name, layer in edit.layers.items():
-                flat = weights[name].detach().view(-1)
-                index = layer.index.to(flat.device)
-                before.append((flat, index, flat[index].clone()))
-                _scale_in_place(flat, layer, strength)
+    with ExitStack() as stack:
+        for name, layer in edit.layers.items():
+            weight = weights[name].detach()
+            # Registered before the change: an interrupt can neither leave a layer changed nor skip another's restoration.
+            stack.callback(_write, weight, _place(weight, layer), weight[_place(weight, layer)].clone())
+            with torch.inference_mode():  # inference tensors can be changed in no other mode, ordinary ones in this one, too
+                _scale_in_place(weight, layer, strength)
         yield
-    finally:
-        with torch.no_grad():
-            for flat, index, values in before:
-                flat[index] = values
+
+
+def _write(weight: Tensor, place: tuple[Tensor, Tensor], values: Tensor) -> None:
+    with torch.inference_mode():
+        weight[place] = values

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .edit import Edit, LayerEdit
-from .errors import CadError
+from .errors import CadError, shown
 from .files import check_tensor, read, write
 
 KIND = "edit"
@@ -29,7 +29,7 @@ def save_edit(path: Path, edit: Edit) -> None:
     write(path, KIND, tensors, {"info": edit.info, "shapes": shapes})
 
 
-def layer_shapes(path: Path, shapes: Any) -> dict[str, tuple[int, int]]:
+def checked_shapes(path: Path, shapes: Any) -> dict[str, tuple[int, int]]:
     """The validated "shapes" entry of a file's metadata: weight name -> (out_features, in_features)."""
     if not isinstance(shapes, dict) or not shapes:
         raise CadError(f"{path} names no layers; the file is damaged or was made by something else")
@@ -37,7 +37,7 @@ def layer_shapes(path: Path, shapes: Any) -> dict[str, tuple[int, int]]:
     for name, shape in shapes.items():
         valid = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and 0 < side <= MAX_SIDE for side in shape)
         if not valid or shape[0] * shape[1] >= MAX_WEIGHTS_IN_LAYER:
-            raise CadError(f"{path}: layer {name[:200]} has the shape {str(shape)[:100]}, expected two positive sides")
+            raise CadError(f"{path}: layer {shown(name)} has the shape {str(shape)[:100]}, expected two positive sides")
         result[name] = (shape[0], shape[1])
     return result
 
@@ -46,14 +46,14 @@ def load_edit(path: Path) -> Edit:
     """Read and check an edit. Raises CadError for anything that is not a whole, sane edit file (see files.read)."""
     path = Path(path)
     tensors, metadata = read(path, KIND)
-    shapes = layer_shapes(path, metadata.get("shapes"))
+    shapes = checked_shapes(path, metadata.get("shapes"))
     info = metadata.get("info")
     if not isinstance(info, dict):
         raise CadError(f"{path} has damaged metadata: no 'info' object")
     known = {f"{name}:{part}" for name in shapes for part in ("index", "factor")}
     unknown = sorted(tensors.keys() - known)
     if unknown:
-        raise CadError(f"{path} has a tensor that belongs to no layer of it: {unknown[0][:200]}; the file is damaged")
+        raise CadError(f"{path} has a tensor that belongs to no layer of it: {shown(unknown[0])}; the file is damaged")
     layers = {}
     for name, (rows, columns) in shapes.items():
         index = check_tensor(path, f"{name}:index", tensors.get(f"{name}:index"), torch.int32, (None,)).long()
@@ -68,4 +68,4 @@ def load_edit(path: Path) -> Edit:
 def check_positions(path: Path, name: str, index: Tensor, size: int) -> None:
     """Raise CadError unless `index` (int64) ascends, names nothing twice and stays inside a matrix of `size` weights."""
     if len(index) and (int(index[0]) < 0 or int(index[-1]) >= size or bool((index.diff() <= 0).any())):
-        raise CadError(f"{path}: positions of {name[:200]} must ascend within 0..{size - 1}; the file is damaged")
+        raise CadError(f"{path}: positions of {shown(name)} must ascend within 0..{size - 1}; the file is damaged")

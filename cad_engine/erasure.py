@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from .attribution import Attribution
+from .attribution import Attribution, ablated_sign
 from .edit import Edit, ablation
 from .errors import CadError
+from .reduction import share_count
 from .selection import Rule, select
 
 
@@ -21,14 +23,23 @@ def edit_from_attribution(attribution: Attribution, ratio: float, rule: Rule = "
     positions = select(attribution, ratio, rule, layers=layers)
     edit = ablation(positions, layer_shapes(attribution), _edit_info(attribution, ratio, rule, layers))
     if not len(edit):
-        longest = max(layer.in_features for layer in attribution.layers.values())
-        raise CadError(
-            f"ratio {ratio:g} takes no weight: rows have at most {longest} inputs and floor({ratio:g} * {longest}) is 0; "
-            f"take at least {1 / longest:.4g}, or the selection row_min1 or global"
-            if rule == "row"
-            else f"ratio {ratio:g} takes no weight; take a larger one"
-        )
+        raise CadError(_takes_nothing(attribution, ratio, rule, layers))
     return edit
+
+
+def _takes_nothing(attribution: Attribution, ratio: float, rule: Rule, layers: Collection[str] | None) -> str:
+    chosen = [attribution.layers[name] for name in (attribution.layers if layers is None else layers)]
+    side = 0 if ablated_sign(attribution.objective) > 0 else 1
+    if not sum(int(layer.histogram[side].sum()) for layer in chosen):
+        return "no weight has a score of the right sign; are concept and base prompt the same to this model?"
+    longest = max(layer.in_features for layer in chosen)
+    if rule == "row" and share_count(ratio, longest) == 0:
+        enough = math.ceil(1e6 / longest) / 1e6  # rounded up, so that it is enough
+        return (
+            f"ratio {ratio:g} takes no weight: rows have at most {longest} inputs and floor({ratio:g} * {longest}) is 0; "
+            f"take at least {enough:g}, or the selection row_min1 or global"
+        )
+    return f"ratio {ratio:g} takes no weight with the selection {rule}; take a larger one"
 
 
 def layer_shapes(attribution: Attribution) -> dict[str, tuple[int, int]]:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import CadError
+from .errors import CadError, first_line, shown
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cad"
@@ -46,10 +46,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp's files are private; this one is the user's
         os.replace(temporary, path)
-    except OSError as error:
-        raise CadError(f"cannot write {path}: {error.strerror or error}; choose another place for the output") from error
+    except (OSError, SafetensorError) as error:
+        raise CadError(f"cannot write {path}: {getattr(error, 'strerror', None) or first_line(error)}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise CadError unless a file can be made beside `path`."""
+    with written_whole(path.with_name(f".{path.name[:80]}.try")) as temporary:
+        temporary.touch()
+    path.with_name(f".{path.name[:80]}.try").unlink()
 
 
 def write(path: Path, kind: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -94,9 +101,12 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
             info = _parse(path, kind, metadata.get(METADATA_KEY))
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, UnicodeDecodeError, RuntimeError) as error:
-        raise CadError(f"{path} is damaged or not a safetensors file ({_first_line(error)}); get it again") from error
+            # Copies: a tensor that stays mapped to the file could change after it was checked, and locks the file on Windows.
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except CadError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CadError(f"{path} is damaged or not a safetensors file ({first_line(error)}); get it again") from error
     return tensors, info
 
 
@@ -107,29 +117,32 @@ def read_info(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CadError(f"{path} is damaged or not a safetensors file ({_first_line(error)}); get it again") from error
+        raise CadError(f"{path} is damaged or not a safetensors file ({first_line(error)}); get it again") from error
     return _parse(path, None, metadata.get(METADATA_KEY))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def _parse(path: Path, kind: str | None, text: str | None) -> dict[str, Any]:
     if text is None:
         expected = f"a CAD {kind} file" if kind else "a CAD file"
         raise CadError(f"{path} is a safetensors file but not {expected}: it has no {METADATA_KEY!r} metadata")
+    if len(text) > MAX_HEADER_BYTES:
+        raise CadError(f"{path} has {len(text)} characters of metadata, expected at most {MAX_HEADER_BYTES}: not a CAD file")
     try:
-        info = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise CadError(f"{path} has damaged metadata ({_first_line(error)}); get it again") from error
+        info = json.loads(text, parse_constant=_no_constant)
+        json.dumps(info, ensure_ascii=False).encode("utf-8")  # refuses lone surrogates
+    except (ValueError, RecursionError) as error:
+        raise CadError(f"{path} has damaged metadata ({first_line(error)}); get it again") from error
     if not isinstance(info, dict):
         raise CadError(f"{path} has damaged metadata: expected an object, got {type(info).__name__}")
     version = info.pop("format_version", None)
     if version != FORMAT_VERSION:
-        raise CadError(f"{path} has format version {version!r}, this version reads {FORMAT_VERSION}; update CAD or make it again")
+        raise CadError(f"{path} has format version {shown(version, 20)}, this version reads {FORMAT_VERSION}; update CAD or make it again")
     if kind is not None and info.get("kind") != kind:
-        raise CadError(f"{path} is a CAD {info.get('kind')!r} file, expected a CAD {kind} file")
+        raise CadError(f"{path} is a CAD {shown(info.get('kind'), 20)!r} file, expected a CAD {kind} file")
     if kind is not None:
         info.pop("kind")
     return info
@@ -138,13 +151,13 @@ def _parse(path: Path, kind: str | None, text: str | None) -> dict[str, Any]:
 def check_tensor(path: Path, name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
     """`tensor` if it has `dtype` and `shape` (None: any length) and is finite; else CadError naming the file and both sides."""
     if tensor is None:
-        raise CadError(f"{path} is incomplete: it has no tensor {name[:200]}")
+        raise CadError(f"{path} is incomplete: it has no tensor {shown(name)}")
     if tensor.dtype != dtype:
-        raise CadError(f"{path}: {name[:200]} is {tensor.dtype}, expected {dtype}; the file is damaged or was made by something else")
+        raise CadError(f"{path}: {shown(name)} is {tensor.dtype}, expected {dtype}; the file is damaged or was made by something else")
     fits = tensor.ndim == len(shape) and all(want is None or have == want for have, want in zip(tensor.shape, shape, strict=False))
     if not fits:
         want = ["any" if length is None else length for length in shape]
-        raise CadError(f"{path}: {name[:200]} has shape {list(tensor.shape)}, expected {want}; the file is damaged")
+        raise CadError(f"{path}: {shown(name)} has shape {list(tensor.shape)}, expected {want}; the file is damaged")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise CadError(f"{path}: {name[:200]} has values that are not finite (NaN or infinity); the file is damaged")
+        raise CadError(f"{path}: {shown(name)} has values that are not finite (NaN or infinity); the file is damaged")
     return tensor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ def stacked(conditionings: Sequence[PromptConditioning]) -> PromptConditioning:
 
 
 @torch.no_grad()
-def generate(
+def paint(
     denoiser: DiffusersDenoiser,
     prompts: Sequence[str],
     seeds: Sequence[int],
@@ -30,19 +31,19 @@ def generate(
     batch: int = 4,
     size: tuple[int, int] | None = None,
     progress: Progress = silent,
-) -> Tensor:
-    """Pictures [N, 3, H, W] in [0, 1] on the CPU, picture i of `prompts[i]` from `seeds[i]` alone, whatever the batch.
+) -> Iterator[Tensor]:
+    """Pictures [3, H, W] in [0, 1] on the CPU one after the other, picture i of `prompts[i]` from `seeds[i]` alone.
 
-    `size` is (height, width) of the latents. Raises CadError when there is not one seed a prompt or a count makes no sense.
+    `batch` pictures are computed together, which changes none of them; `size` is (height, width) of the latents. Raises CadError
+    when there is not one seed a prompt or a count makes no sense.
     """
     if len(prompts) != len(seeds) or not prompts:
         raise CadError(f"each prompt needs a seed of its own, got {len(prompts)} prompts and {len(seeds)} seeds")
-    if batch < 1 or cfg < 1:
-        raise CadError(f"batch and cfg must be at least 1, got {batch} and {cfg}")
+    if batch < 1 or not cfg >= 1:  # also refuses NaN
+        raise CadError(f"batch and cfg must be at least 1, got {batch} and {cfg:g}")
     shape = denoiser.latent_shape if size is None else (denoiser.latent_shape[0], *size)
     timesteps = denoiser.schedule.ddim_timesteps(steps)
     encoded = {prompt: denoiser.encode_prompt(prompt) for prompt in {*prompts, ""}}
-    pictures = []
     progress("painting", 0, len(prompts))
     for start in range(0, len(prompts), batch):
         chunk = prompts[start : start + batch]
@@ -54,6 +55,11 @@ def generate(
                 eps_uncond = denoiser.eps(x, t, uncond)
                 eps = eps_uncond + cfg * (eps - eps_uncond)
             x = denoiser.schedule.ddim_step(x, eps, t, t_next)
-        pictures.append(denoiser.decode(x).float().cpu())
+        pictures = denoiser.decode(x).float().cpu()
         progress("painting", min(start + batch, len(prompts)), len(prompts))
-    return torch.cat(pictures)
+        yield from pictures
+
+
+def generate(denoiser: DiffusersDenoiser, prompts: Sequence[str], seeds: Sequence[int], **options: Any) -> Tensor:
+    """All of `paint`'s pictures at once, [N, 3, H, W]."""
+    return torch.stack(list(paint(denoiser, prompts, seeds, **options)))

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import CadError
+from .errors import CadError, first_line
 from .files import written_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def read_images(folder: Path, height: int, width: int) -> Tensor:
-    """All images of `folder` by name, scaled to cover and cropped at the centre; [N, 3, height, width] in [0, 1].
+    """All images of `folder` by name, [N, 3, height, width] in [0, 1].
+
+    Each is turned upright, put on white where it is transparent, cropped at the centre and scaled.
 
     Raises CadError for a missing folder, one without images, or an image that cannot be read.
     """
@@ -32,13 +34,11 @@ def read_images(folder: Path, height: int, width: int) -> Tensor:
 def _read(path: Path, height: int, width: int) -> Tensor:
     try:
         with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise CadError(f"cannot read the image {path} ({type(error).__name__}); remove it or save it again") from error
-    scale = max(height / image.height, width / image.width)
-    image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.LANCZOS)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    image = image.crop((left, top, left + width, top + height))
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+            paper = Image.new("RGBA", upright.size, "white")
+            image = ImageOps.fit(Image.alpha_composite(paper, upright).convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CadError(f"cannot read the image {path} ({first_line(error)}); remove it or save it again") from error
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
 
 

@@ -56,7 +56,9 @@ def random_sets(shapes: Mapping[str, tuple[int, int]], ratio: float, seed: int) 
 
 def predicted_change(scores: Mapping[str, Tensor], edit: Edit) -> float:
     """-sum of a_i over the weights that `edit` ablates; `scores` are dense, [out, in] by layer."""
-    return -sum(float(scores[name].flatten()[layer.index.to(scores[name].device)].double().sum()) for name, layer in edit.layers.items())
+    return -sum(
+        float(scores[name].flatten()[layer.index.to(scores[name].device)].cpu().double().sum()) for name, layer in edit.layers.items()
+    )
 
 
 def linear_check(

@@ -62,8 +62,8 @@ class Objective:
         for target in self.targets:
             for x_t, eps in zip(target.x_t.split(batch), target.eps.split(batch), strict=True):
                 output = denoiser.eps(x_t.to(denoiser.device), target.t, self.conditioning)
-                error = (output.double() - eps.to(output.device, torch.float64)).square().flatten(1).mean(dim=1)
-                total += float(error.sum())
+                error = (output - eps.to(output.device, output.dtype)).square().flatten(1).mean(dim=1)
+                total += float(error.cpu().double().sum())
         return self.sign * total / self.samples
 
 

@@ -49,9 +49,9 @@ class NoiseSchedule:
 
     def _alpha_sigma(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alphas_cumprod_t) and sqrt(1 - alphas_cumprod_t), shaped to multiply `like` [B, C, H, W]."""
-        a = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(like.device, torch.float64)
+        a = self.alphas_cumprod[torch.as_tensor(t).cpu()].double()  # on the CPU: not every device has float64
         a = a.reshape(-1, *[1] * (like.ndim - 1)) if a.ndim else a
-        return a.sqrt().to(like.dtype), (1 - a).sqrt().to(like.dtype)
+        return a.sqrt().to(like.device, like.dtype), (1 - a).sqrt().to(like.device, like.dtype)
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
         """x_t of clean latents `x_0` [B, C, H, W] and noise `eps` of the same shape; `t` a timestep or one for each sample [B]."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .attribution import Attribution, ablated_sign
-from .errors import CadError
+from .errors import CadError, shown
 from .reduction import LayerScores, share_count
 
 Rule = Literal["row", "row_min1", "layer", "global"]
@@ -74,7 +74,7 @@ def select(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers
     names = list(attribution.layers) if layers is None else list(layers)
     for name in names:
         if name not in attribution.layers:
-            raise CadError(f"layer {name[:200]!r} is not in this attribution, which has {len(attribution.layers)} layers")
+            raise CadError(f"layer {shown(name)!r} is not in this attribution, which has {len(attribution.layers)} layers")
     sign = ablated_sign(attribution.objective)
     candidates = {name: _right_sign(attribution.layers[name], sign) for name in names}
     chosen: dict[str, Tensor] = {}

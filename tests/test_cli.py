@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cad_engine.cli import main
 from cad_engine.edit_file import load_edit
@@ -98,6 +100,36 @@ def test_all_the_way_round(checkpoint: str, attribution: str, tmp_path: Path, ca
     assert "http://" not in (tmp_path / "p.html").read_text()
 
 
+def test_an_attribution_of_another_model_warns_and_works(
+    attribution: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(checkpoint)
+    changed = {name: value * 1.01 if "to_out" in name else value for name, value in tensors.items()}
+    save_file(changed, tmp_path / "fine-tune.safetensors")
+    arguments = [attribution, "--ratio", "0.02", "--out", str(tmp_path / "e.safetensors"), "--json"]
+    code, out, err = run(capsys, "erase", str(tmp_path / "fine-tune.safetensors"), *arguments)
+    assert code == 0
+    assert "cad: warning: " in err
+    assert "made from other weights" in json.loads(out)["warning"]
+    code, out, err = run(capsys, "erase", checkpoint, *arguments)
+    assert (code, err, json.loads(out)["warning"]) == (0, "", None)
+
+
+def test_a_console_that_lacks_characters_does_not_cost_the_result(checkpoint: str, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    arguments = ["attribute", checkpoint, "--concept", "葛飾北斎", "--trajectories", "1", "--steps", "1", *SMALL, "--out", str(out)]
+    for extra in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cad_engine.cli", *arguments, *extra],
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert out.exists()
+
+
 def test_amplify_from_images(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -154,6 +186,16 @@ BAD = {
     "selection": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.01", "--select", "best", "--out", "OUT"], "got 'best'"),
     "strength": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.01", "--strength", "nan", "--out", "OUT"], "got nan"),
     "wrong kind": (["erase", "MODEL", "MODEL", "--ratio", "0.01", "--out", "OUT"], "not a CAD attribution file"),
+    "output is the model": (["attribute", "MODEL", "--concept", "a", "--out", "MODEL"], "also named as another file"),
+    "output is the attribution": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.02", "--out", "ATTRIBUTION"], "also named"),
+    "output is the bake": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.02", "--out", "OUT", "--bake", "OUT"], "also named"),
+    "plot onto the file": (["inspect", "ATTRIBUTION", "--plot", "ATTRIBUTION"], "also named"),
+    "batch": (["attribute", "MODEL", "--concept", "a", "--batch", "0", "--out", "OUT"], "batch must be at least 1"),
+    "cfg": (["attribute", "MODEL", "--concept", "a", "--cfg", "nan", "--out", "OUT"], "must be at least 1, got nan"),
+    "seed": (["attribute", "MODEL", "--concept", "a", "--seed", "99999999999999999999", "--out", "OUT"], "seed must be between"),
+    "strength of an edit": (["generate", "MODEL", "--prompt", "a", "--edit", "OUT:nan", "--out", "OUT"], "between 0 and 10, got nan"),
+    "demo selection": (["demo", "--select", "best", "--out", "OUT"], "got 'best'"),
+    "demo seed": (["demo", "--objective", "amplify", "--seed", "-1", "--out", "OUT"], "--seed must be between"),
     "missing attribution": (["erase", "MODEL", "nowhere", "--ratio", "0.01", "--out", "OUT"], "there is no file"),
     "other architecture": (["erase", "OTHER", "ATTRIBUTION", "--ratio", "0.01", "--out", "OUT"], "another architecture"),
     "bake onto itself": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.02", "--out", "OUT", "--bake", "MODEL"], "the checkpoint itself"),

@@ -50,6 +50,18 @@ def test_restored_after_an_exception(denoiser) -> None:
     assert_unchanged(denoiser, before)
 
 
+def test_inference_tensors_and_odd_strides_can_be_edited() -> None:
+    edit = Edit({"a": LayerEdit(4, 6, torch.tensor([1, 8]))})
+    with torch.inference_mode():
+        frozen = torch.randn(4, 6)
+    for weight in (frozen, torch.randn(6, 4).T, torch.randn(8, 12)[::2, ::2]):
+        before = weight.clone()
+        with applied(edit, {"a": weight}):
+            assert weight[0, 1] == weight[1, 2] == 0
+            assert int((weight == 0).sum()) == 2
+        assert torch.equal(weight, before)
+
+
 def test_an_edit_changes_the_prediction_and_its_end_brings_it_back() -> None:
     denoiser = tiny_denoiser()
     x_t, cond = torch.randn(1, *denoiser.latent_shape), conditioning("sd1", 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,49 @@ def test_other_files_are_refused(tmp_path: Path, edit_path: Path) -> None:
         load_edit(tmp_path / "missing.safetensors")
     with pytest.raises(CadError, match="is a folder"):
         load_edit(tmp_path)
+
+
+def header_with(entry: str) -> bytes:
+    """A safetensors file whose only content is the metadata `entry`, as raw JSON text."""
+    header = json.dumps({"__metadata__": {METADATA_KEY: entry}}).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"format_version": 1, "kind": "edit", "info": {"a": NaN}, "shapes": {"b": [1, 1]}}',
+        '{"format_version": 1, "kind": "edit", "info": {"a": "\\ud800"}, "shapes": {"b": [1, 1]}}',
+        '{"format_version": 1, "kind": "edit", "info": {"a": ' + "9" * 5000 + '}, "shapes": {"b": [1, 1]}}',
+        '{"format_version": "' + "x" * 100_000 + '", "kind": "edit"}',
+        '{"format_version": 1, "kind": "edit", "info": {}, "shapes": {"a\\n\\u001b[31m": [0, 1]}}',
+        "[" * 100_000,
+        "[]",
+    ],
+    ids=["NaN", "surrogate", "endless number", "endless version", "control characters", "endless nesting", "no object"],
+)
+def test_hostile_metadata_is_one_short_printable_line(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "hostile.safetensors"
+    path.write_bytes(header_with(entry))
+    with pytest.raises(CadError) as error:
+        load_edit(path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are set with POSIX's resource module")
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(edit_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import torch; from cad_engine.files import write\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "write(Path(sys.argv[1]), 'edit', {'a': torch.zeros(100_000)}, {})"
+    )
+    old = edit_path.read_bytes()
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code, str(edit_path)], cwd=root, capture_output=True, text=True, check=False)
+    assert "cad_engine.errors.CadError: cannot write" in done.stderr
+    assert edit_path.read_bytes() == old
+    assert [p.name for p in edit_path.parent.iterdir()] == ["edit.safetensors"]
 
 
 def test_wrong_kind_names_both(tmp_path: Path) -> None:

@@ -122,16 +122,23 @@ class DiffusersDenoiser:
             raise CadError(f"{self.source} has no autoencoder (VAE), so there are no pictures; use a full checkpoint of the same model")
         return vae
 
+    def _vae_portion(self, batch: Tensor) -> int:
+        """How many of `batch` (latents or pictures) go through the autoencoder together: as many pixels as one picture of 512 x 512."""
+        pixels = batch.shape[-1] * batch.shape[-2] * (self.vae_scale**2 if batch.shape[1] == self.latent_shape[0] else 1)
+        return max(1, 512 * 512 // pixels)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] of `latents` [B, 4, h, w]; CadError when the source has no autoencoder."""
         vae = self._vae()
         latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        return (vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+        # In small portions: in float32 at full size the autoencoder needs more memory than the UNet.
+        return torch.cat([(vae.decode(part).sample / 2 + 0.5).clamp(0, 1) for part in latents.split(self._vae_portion(latents))])
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents [B, 4, h, w] (the posterior's mean) of `pictures` [B, 3, H, W] in [0, 1]; CadError as for decode."""
         vae = self._vae()
-        mean = vae.encode(pictures.to(vae.device, vae.dtype) * 2 - 1).latent_dist.mean
+        portions = pictures.split(self._vae_portion(pictures))
+        mean = torch.cat([vae.encode(part.to(vae.device, vae.dtype) * 2 - 1).latent_dist.mean for part in portions])
         return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor

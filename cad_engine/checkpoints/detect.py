@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from ..errors import CadError
+from ..errors import CadError, first_line, shown
 from ..sandbox.checkpoint import METADATA_KEY, parse_config
 from ..schedule import Prediction
 from .clip_tokenizer import build_tokenizer, clip_tokenizer
@@ -79,8 +79,16 @@ class Architecture:
 
 def detect(file: CheckpointFile) -> Architecture:
     """Recognise `file`; CadError says what it is, as far as it can be told, when it is not supported."""
-    if METADATA_KEY in file.metadata:
-        return _sandbox(file)
+    try:
+        return _sandbox(file) if METADATA_KEY in file.metadata else _stable_diffusion(file)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, CadError):
+            raise
+        # A weight that the layout needs is missing or of the wrong rank.
+        raise _refusal(file, f"damaged, or of an unknown layout ({first_line(error)})") from error
+
+
+def _stable_diffusion(file: CheckpointFile) -> Architecture:
     prefix = next((prefix for prefix in UNET_PREFIXES if f"{prefix}input_blocks.0.0.weight" in file.shapes), None)
     if prefix is None:
         raise _refusal(file, _stranger(file.shapes))
@@ -111,7 +119,7 @@ def _stranger(names: Mapping[str, Shape]) -> str:
     for part, what in _STRANGERS:
         if any(part in name for name in names):
             return what
-    return f"no model that is known here (its first weight is {min(names)})" if names else "an empty file"
+    return f"no model that is known here (its first weight is {shown(min(names))})" if names else "an empty file"
 
 
 def _refuse_relatives(file: CheckpointFile, unet: Mapping[str, Shape]) -> None:
@@ -135,11 +143,11 @@ def _refuse_relatives(file: CheckpointFile, unet: Mapping[str, Shape]) -> None:
 
 def _depths(unet: Mapping[str, Shape]) -> dict[str, int]:
     """The number of transformer blocks by "input_blocks.1", "middle_block" and so on."""
-    depths: dict[str, int] = {}
+    numbers: dict[str, set[int]] = {}
     for name in unet:
         if found := re.match(r"((?:input|output)_blocks\.\d+|middle_block)\.1\.transformer_blocks\.(\d+)\.", name):
-            depths[found[1]] = max(depths.get(found[1], 0), int(found[2]) + 1)
-    return depths
+            numbers.setdefault(found[1], set()).add(int(found[2]))
+    return {block: _length(found) for block, found in numbers.items()}
 
 
 def _levels(file: CheckpointFile, unet: Mapping[str, Shape], depths: Mapping[str, int]) -> list[list[tuple[int, int]]]:
@@ -208,7 +216,15 @@ def _sd2_predicts_v(file: CheckpointFile, prefix: str, unet: Mapping[str, Shape]
 
 def _count(names: Mapping[str, Shape], pattern: str) -> int:
     """One more than the highest number that the group of `pattern` matches at the start of a name, 0 when none matches."""
-    return max((int(found[1]) + 1 for name in names if (found := re.match(pattern, name))), default=0)
+    numbers = {int(found[1]) for name in names if (found := re.match(pattern, name))}
+    return _length(numbers)
+
+
+def _length(numbers: set[int]) -> int:
+    """One more than the highest of `numbers`, which must be 0, 1, ... without a gap: a name alone must not make a huge model."""
+    if numbers and max(numbers) != len(numbers) - 1:
+        raise ValueError(f"layers are numbered up to {max(numbers)} and there are {len(numbers)}")
+    return len(numbers)
 
 
 def _vae_config(shapes: Mapping[str, Shape], scaling_factor: float) -> dict[str, Any] | None:

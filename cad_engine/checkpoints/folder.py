@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..errors import CadError
-from ..schedule import Prediction
+from ..errors import CadError, first_line
+from ..schedule import NoiseSchedule, Prediction
 from .components import Components
 from .detect import SUPPORTED, Family
 from .names import inverse, rename, unet_modules
@@ -41,12 +41,21 @@ def load_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Compo
     return Components(
         family=family,
         prediction=_prediction(prediction),
-        schedule=from_scheduler_config(scheduler),
+        schedule=_schedule(folder, scheduler),
         unet=unet.to(device),
         vae=_load(AutoencoderKL, folder, "vae", torch_dtype=precise).to(device) if has_vae else None,
         text_encoders=tuple(encoder.to(device) for encoder, _ in texts),
         tokenizers=tuple(tokenizer for _, tokenizer in texts),
     )
+
+
+def _schedule(folder: Path, config: dict[str, Any]) -> NoiseSchedule:
+    try:
+        return from_scheduler_config(config)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CadError(
+            f"{folder}: its scheduler_config.json makes no noise schedule ({first_line(error)}); copy the folder again"
+        ) from error
 
 
 def _prediction(name: str) -> Prediction:
@@ -58,8 +67,8 @@ def _read_json(folder: Path, name: str, remedy: str) -> dict[str, Any]:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CadError(f"{folder}: not a complete diffusers folder, {name} is missing; {remedy}") from error
-    except ValueError as error:
-        raise CadError(f"{folder / name}: not readable as JSON ({error}); copy the folder again") from error
+    except (OSError, ValueError) as error:
+        raise CadError(f"{folder / name}: not readable as JSON ({first_line(error)}); copy the folder again") from error
     if not isinstance(content, dict):
         raise CadError(f"{folder / name}: should be a JSON object and is a {type(content).__name__}; copy the folder again")
     return content
@@ -76,9 +85,7 @@ def _load(kind: Any, folder: Path, name: str, **options: Any) -> Any:
     try:
         module, report = kind.from_pretrained(part, local_files_only=True, use_safetensors=True, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CadError(
-            f"{part}: cannot be loaded as {kind.__name__} ({str(error).strip().splitlines()[0]}); copy the folder again"
-        ) from error
+        raise CadError(f"{part}: cannot be loaded as {kind.__name__} ({first_line(error)}); copy the folder again") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CadError(f"{part}: {len(missing)} weights of the {kind.__name__} are missing, such as {missing[0]}; copy the folder again")
@@ -128,4 +135,4 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     # The tokenizers library raises Exception itself.
     except Exception as error:
-        raise CadError(f"{folder}: not a tokenizer ({str(error).strip().splitlines()[0]}); copy the folder again") from error
+        raise CadError(f"{folder}: not a tokenizer ({first_line(error)}); copy the folder again") from error

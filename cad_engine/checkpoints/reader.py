@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CadError
+from ..errors import CadError, first_line
 
 Shape = tuple[int, ...]
 
@@ -34,7 +34,7 @@ class CheckpointFile:
             self._file = safe_open(self.path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise CadError(
-                f"{self.path}: not a complete safetensors file ({_line(error)}); download it again or convert it to .safetensors"
+                f"{self.path}: not a complete safetensors file ({first_line(error)}); download it again or convert it to .safetensors"
             ) from error
         self.metadata: dict[str, str] = dict(self._file.metadata() or {})
         slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118 - a safe_open is no mapping
@@ -65,8 +65,3 @@ def _significant(shape: Shape) -> Shape:
     while count > 1 and shape[count - 1] == 1:
         count -= 1
     return shape[:count]
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return str(error).strip().split("\n", 1)[0]

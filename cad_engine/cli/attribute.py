@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +45,7 @@ def attribute(
     from ..errors import CadError
     from ..images import read_images
 
-    check_output(out)
+    check_output(out, model)
     settings = ConceptSettings(
         concept=concept,
         base=base,
@@ -69,8 +71,9 @@ def attribute(
     latents = None
     if images is not None:
         latents = denoiser.encode(read_images(images, size[0] * denoiser.vae_scale, size[1] * denoiser.vae_scale))
+    source = {"model": Path(model).name, "dtype": dtype, "prediction": denoiser.prediction, "loras": [Path(text).name for text in lora]}
     with progress_bar() as progress:
-        attribution = attribute_concept(denoiser, settings, latents, progress)
+        attribution = attribute_concept(denoiser, settings, latents, progress, source)
     save_attribution(out, attribution)
     seconds = time.monotonic() - began
     masses = [layer.mass for layer in attribution.layers.values()]
@@ -86,9 +89,11 @@ def attribute(
         "keep_ratio": attribution.keep_ratio,
         "seconds": round(seconds, 2),
     }
+    # The paper's ratio, or what takes one weight of the longest rows where that would take none.
+    ratio = max(0.001, math.ceil(1e4 / max(layer.in_features for layer in attribution.layers.values())) / 1e4)
     text = (
         f"{concept!r}: {attribution.weights_total:,} weights in {len(attribution.layers)} layers, "
         f"positive mass {positive:.4g}, negative mass {negative:.4g}, {seconds:.1f} s\n"
-        f"wrote {out}; next: cad {objective} {model} {out} --ratio 0.001 --out edit.safetensors"
+        f"wrote {out}; next: cad {objective} {shlex.quote(model)} {shlex.quote(str(out))} --ratio {ratio:g} --out edit.safetensors"
     )
     show(result, json, text)

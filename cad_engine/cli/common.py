@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CadError
+from ..errors import CadError, first_line
+from ..files import check_writable
 
 if TYPE_CHECKING:
     from ..checkpoints.denoiser import DiffusersDenoiser
@@ -45,7 +46,7 @@ def load(model: str, device: str, dtype: str, prediction: str, lora: list[str]) 
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise CadError(f"--device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+        raise CadError(f"--device {device!r} cannot be used here ({first_line(error)}); try cpu") from error
     return load_model(model, device=place, dtype=dtypes[dtype], prediction=prediction, loras=[file_and_number(text) for text in lora])  # type: ignore[arg-type]
 
 
@@ -53,9 +54,14 @@ def file_and_number(text: str) -> tuple[Path, float]:
     """FILE or FILE:NUMBER, the number 1 when there is none; a colon that is part of a Windows drive stays in the name."""
     head, _, tail = text.rpartition(":")
     try:
-        return (Path(head), float(tail)) if head else (Path(text), 1.0)
+        number = float(tail)
     except ValueError:
         return Path(text), 1.0
+    if not head:
+        return Path(text), 1.0
+    if not 0 <= number <= 10:  # also refuses NaN
+        raise CadError(f"the number after {head} must be between 0 and 10, got {tail}")
+    return Path(head), number
 
 
 def latent_size(denoiser: DiffusersDenoiser, height: int | None, width: int | None) -> tuple[int, int]:
@@ -72,13 +78,16 @@ def latent_size(denoiser: DiffusersDenoiser, height: int | None, width: int | No
     return sides[0], sides[1]
 
 
-def check_output(path: Path) -> Path:
-    """`path`, refused before any long work when its folder is missing or it is a folder itself."""
+def check_output(path: Path, *inputs: str | Path | None) -> None:
+    """Refuse `path`, before any long work, when it cannot be written or is one of the `inputs` (or another output)."""
+    for other in inputs:
+        if other is not None and (path == Path(other) or (path.exists() and Path(other).exists() and path.samefile(other))):
+            raise CadError(f"cannot write {path}: it is also named as another file of this command; give another name")
     if path.is_dir():
         raise CadError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():
         raise CadError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    return path
+    check_writable(path)
 
 
 @contextmanager
@@ -100,10 +109,15 @@ def progress_bar() -> Iterator[Progress]:
         yield report
 
 
+def warn(text: str) -> None:
+    """A line on stderr about something that works but may not be meant."""
+    print(f"cad: warning: {text}", file=sys.stderr)
+
+
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:
     """Print `result` as JSON, or the `text` made of it."""
     if as_json:
-        json.dump(result, sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(result, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
         print(text)

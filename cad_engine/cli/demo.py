@@ -15,7 +15,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results (made if missing).")] = Path("cad-demo"),
     objective: Annotated[str, typer.Option(help="erase, or amplify (made for the rare shape: --concept crescent).")] = "erase",
     ratio: Annotated[float | None, typer.Option(help="Part of the weights to take; default: what suits the sandbox.")] = None,
-    select: Annotated[str, typer.Option(help="row (the paper's), row_min1, layer, or global.")] = "row",
+    select: Annotated[str | None, typer.Option(help="row, row_min1, layer or global; default: row to erase, row_min1 to amplify.")] = None,
     pictures: Annotated[int, typer.Option(help="Pictures of the concept; half as many again without it.")] = 36,
     seed: Seed = 0,
     json: Json = False,

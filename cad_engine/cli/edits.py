@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, Model, check_output, show
+from .common import Json, Model, check_output, show, warn
 
 Attribution = Annotated[Path, typer.Argument(metavar="ATTRIBUTION", help="A file that cad attribute wrote.")]
 Ratio = Annotated[float, typer.Option(help="Part of the weights to take: 0.001 is the paper's for objects, 0.0005 for nudity.")]
@@ -51,19 +51,20 @@ def _make(
     import math
 
     from ..attribution_file import load_attribution
-    from ..bake import bake_checkpoint, check_bake, checkpoint_shapes
+    from ..bake import bake_checkpoint, check_bake, checkpoint_fingerprint, checkpoint_shapes
     from ..edit import check_fits, with_strength
     from ..edit_file import save_edit
     from ..erasure import edit_from_attribution
     from ..errors import CadError
+    from ..fingerprint import mismatch
     from ..selection import check_ratio
 
     check_ratio(ratio)
     if not math.isfinite(strength) or not 0 <= strength <= 10:
         raise CadError(f"strength must be between 0 and 10, got {strength:g}")
-    check_output(out)
+    check_output(out, model, attribution, bake)
     if bake is not None:
-        check_output(bake)
+        check_output(bake, attribution)
     found = load_attribution(attribution)
     if found.objective != objective:
         raise CadError(f"{attribution} was made to {found.objective}, not to {objective}; use cad {found.objective} or attribute again")
@@ -72,6 +73,9 @@ def _make(
     check_fits(edit, checkpoint_shapes(model))
     if bake is not None:
         check_bake(model, bake)
+    warning = mismatch(found.info, checkpoint_fingerprint(model))
+    if warning:
+        warn(f"{attribution} was {warning}")
     save_edit(out, edit)
     if bake is not None:
         bake_checkpoint(model, edit, bake)
@@ -83,6 +87,7 @@ def _make(
         "ratio": ratio,
         "selection": select,
         "strength": strength,
+        "warning": warning,
         "baked": None if bake is None else str(bake),
     }
     share = len(edit) / found.weights_total

@@ -22,6 +22,7 @@ from .common import (
     load,
     progress_bar,
     show,
+    warn,
 )
 
 
@@ -47,28 +48,32 @@ def generate(
     from ..edit import applied, combine
     from ..edit_file import load_edit
     from ..errors import CadError
-    from ..generate import generate as paint
+    from ..fingerprint import fingerprint, mismatch
+    from ..generate import paint
     from ..images import save_picture
 
     if count < 1:
         raise CadError(f"--count must be at least 1, got {count}")
     edits = [(load_edit(path), strength) for path, strength in map(file_and_number, edit)]
-    if out.exists() and not out.is_dir():
-        raise CadError(f"cannot write into {out}: it is a file; give a folder")
     denoiser = load(model, device, dtype, prediction, lora)
-    weights = {name: module.weight for name, module in denoiser.layers.items()}
-    size = latent_size(denoiser, height, width)
-    prompts = [text for text in prompt for _ in range(count)]
-    seeds = [seed + i for _ in prompt for i in range(count)]
-    with progress_bar() as progress, applied(combine(edits), weights):
-        pictures = paint(denoiser, prompts, seeds, steps=steps, cfg=cfg, batch=batch, size=size, progress=progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CadError(f"cannot make the folder {out}: {error.strerror}; choose another place") from error
+    if edits:
+        own = fingerprint(denoiser)
+        for (path, _), (loaded, _) in zip(map(file_and_number, edit), edits, strict=True):
+            if warning := mismatch(loaded.info, own):
+                warn(f"{path} was {warning}")
+    weights = {name: module.weight for name, module in denoiser.layers.items()}
+    size = latent_size(denoiser, height, width)
+    prompts = [text for text in prompt for _ in range(count)]
+    seeds = [seed + i for _ in prompt for i in range(count)]
     files = []
-    for number, (picture, text, own_seed) in enumerate(zip(pictures, prompts, seeds, strict=True)):
-        path = out / f"{number:04d}_seed{own_seed}.png"
-        save_picture(path, picture)
-        files.append({"file": str(path), "prompt": text, "seed": own_seed})
+    with progress_bar() as progress, applied(combine(edits), weights):
+        pictures = paint(denoiser, prompts, seeds, steps=steps, cfg=cfg, batch=batch, size=size, progress=progress)
+        for number, (picture, text, own_seed) in enumerate(zip(pictures, prompts, seeds, strict=True)):
+            path = out / f"{number:04d}_seed{own_seed}.png"
+            save_picture(path, picture)
+            files.append({"file": str(path), "prompt": text, "seed": own_seed})
     show({"pictures": files}, json, f"wrote {len(files)} pictures to {out}")

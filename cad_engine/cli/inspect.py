@@ -26,7 +26,7 @@ def inspect(
 
     for out in (plot, html):
         if out is not None:
-            check_output(out)
+            check_output(out, file, html if out is plot else plot)
     kind = read_info(file).get("kind")
     if kind == "edit":
         if plot is not None or html is not None:
@@ -40,6 +40,7 @@ def inspect(
 
 def _inspect_edit(file: Path, as_json: bool) -> None:
     from ..edit_file import load_edit
+    from ..errors import shown
 
     edit = load_edit(file)
     total = sum(layer.out_features * layer.in_features for layer in edit.layers.values())
@@ -50,8 +51,8 @@ def _inspect_edit(file: Path, as_json: bool) -> None:
         "layers": {name: len(layer.index) for name, layer in edit.layers.items()},
     }
     lines = [f"edit of {len(edit):,} weights in {len(edit.layers)} layers ({total:,} weights in these layers)"]
-    lines += [f"  {key}: {value}" for key, value in edit.info.items()]
-    lines += [f"  {count:>9,}  {name}" for name, count in result["layers"].items()]
+    lines += [f"  {shown(key)}: {shown(value)}" for key, value in edit.info.items()]
+    lines += [f"  {count:>9,}  {shown(name)}" for name, count in result["layers"].items()]
     show(result, as_json, "\n".join(lines))
 
 
@@ -97,14 +98,14 @@ def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], count
     from rich.markup import escape
     from rich.table import Table
 
+    from ..errors import shown
     from ..report.layer_table import layer_headers, total_row
     from ..report.text import percent
 
     info = attribution.info
     console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
-    console.print(
-        escape(f"{info.get('objective')} {str(info.get('concept'))[:200]!r} against {str(info.get('base'))[:200]!r}"), highlight=False
-    )
+    against = f" against {shown(info['base'])!r}" if "base" in info else ""
+    console.print(escape(f"{info['objective']} {shown(info.get('concept'))!r}{against}"), highlight=False)
     table = Table(show_footer=False)
     for header in layer_headers(ratios):
         table.add_column(header, justify="left" if header == "Layer" else "right")

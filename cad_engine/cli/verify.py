@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def verify(
         check = linear_check(denoiser, objective, scores, weights, ratio=ratio, sets=sets, seed=seed, batch=batch, progress=progress)
     result = {
         "concept": concept,
-        "pearson": check.pearson,
+        "pearson": check.pearson if math.isfinite(check.pearson) else None,
         "sets": sets,
         "weights_in_each": check.weights_ablated,
         "objective_before": check.objective_before,

@@ -9,7 +9,6 @@ the first three being settings of UNet2DConditionModel, AutoencoderKL and CLIPTe
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from transformers import CLIPTextModel
 from ..checkpoints.names import inverse, rename, unet_modules, vae_modules
 from ..checkpoints.reader import CheckpointFile
 from ..errors import CadError
+from ..files import written_whole
 from .architecture import UNET_CONFIG, VAE_CONFIG, text_config
 
 SANDBOX_FILE = Path(__file__).with_name("sandbox.safetensors")
@@ -51,6 +51,10 @@ def parse_config(file: CheckpointFile) -> SandboxConfig:
         for settings, known in ((unet, UNET_CONFIG), (vae, VAE_CONFIG), (text, text_config(0))):
             if missing := known.keys() - settings.keys():
                 raise KeyError(min(missing))
+        for settings, key in ((unet, "layers_per_block"), (unet, "transformer_layers_per_block"), (text, "num_hidden_layers")):
+            counts = settings[key] if isinstance(settings[key], (list, tuple)) else [settings[key]]
+            if not all(type(count) is int and 0 < count <= 100 for count in counts):
+                raise ValueError(f"{key} is {settings[key]}")
         tokenizer = entry["tokenizer"]
         vocab = {str(token): int(index) for token, index in tokenizer["vocab"].items()}
         merges = [(str(first), str(second)) for first, second in tokenizer["merges"]]
@@ -99,14 +103,9 @@ def save_sandbox(
         "text": {name: getattr(text_model.config, name) for name in text_config(0)},
         "tokenizer": {"vocab": vocab, "merges": [list(pair) for pair in merges]},
     }
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
-    try:
+    with written_whole(Path(path)) as temporary:
         save_file(
             {name: _half(name, tensor) for name, tensor in tensors.items()},
-            unfinished,
+            temporary,
             metadata={METADATA_KEY: json.dumps(entry, ensure_ascii=False), "format": "pt"},
         )
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

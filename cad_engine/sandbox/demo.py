@@ -29,7 +29,7 @@ from ..report.html import Report, ReportImage, ReportSection, ReportTable, Share
 from ..report.layer_table import layer_report_table
 from ..report.plot import attribution_figure
 from ..report.png import png_bytes, save_png
-from ..selection import Rule, check_ratio
+from ..selection import RULES, Rule, check_ratio
 from .captions import concept_prompts, kind_of
 from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
 from .judge import Judge
@@ -37,6 +37,7 @@ from .world import COLOURS, STYLES, Scene, render
 
 DEFAULT_RATIO = {"erase": 0.05, "amplify": 0.005}
 """What shows an effect on a model of this size: its rows have 64 to 512 inputs, of which the paper's 0.1 % is less than one."""
+DEFAULT_RULE: dict[str, Rule] = {"erase": "row", "amplify": "row_min1"}
 EVALUATION_SEED = 50_000  # far from the seeds that attribution samples with
 GRID_ROWS, GRID_COLUMNS = 3, 6
 
@@ -48,7 +49,7 @@ class DemoSettings:
     concept: str = "star"
     objective: Kind = "erase"
     ratio: float | None = None
-    rule: Rule = "row"
+    rule: Rule | None = None
     pictures: int = 36
     seed: int = 0
 
@@ -62,6 +63,10 @@ class DemoSettings:
             raise CadError(f"--objective must be erase or amplify, got {self.objective!r}")
         if self.ratio is not None:
             check_ratio(self.ratio)
+        if self.rule is not None and self.rule not in RULES:
+            raise CadError(f"--select must be one of {', '.join(RULES)}, got {self.rule!r}")
+        if not 0 <= self.seed < 2**31:
+            raise CadError(f"--seed must be between 0 and 2^31 - 1, got {self.seed}")
         if self.pictures < 1:
             raise CadError(f"--pictures must be at least 1, got {self.pictures}")
 
@@ -100,7 +105,8 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
     denoiser, judge = load_model("sandbox"), Judge.load()
     attribution = demo_attribution(denoiser, settings, progress)
     ratio = DEFAULT_RATIO[settings.objective] if settings.ratio is None else settings.ratio
-    edit = edit_from_attribution(attribution, ratio, settings.rule)
+    rule = DEFAULT_RULE[settings.objective] if settings.rule is None else settings.rule
+    edit = edit_from_attribution(attribution, ratio, rule)
     attributed = time.monotonic()
 
     weights = {name: module.weight for name, module in denoiser.layers.items()}
@@ -129,7 +135,7 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
         "weights_zeroed": len(edit),
         "weights_total": attribution.weights_total,
         "ratio": ratio,
-        "selection": settings.rule,
+        "selection": rule,
         "seed": settings.seed,
         "seconds": round(time.monotonic() - began, 1),
         "seconds_attribution": round(attributed - began, 1),
@@ -179,7 +185,7 @@ def _write(
     results: dict[str, Any],
 ) -> None:
     grid = before_after_grid(_grid_rows(settings.concept, painted), verdict="the judge sees what the prompt asks for")
-    figure = attribution_figure(attribution, ratio=results["ratio"], rule=settings.rule)
+    figure = attribution_figure(attribution, ratio=results["ratio"], rule=results["selection"])
     names = {"before": "Before", "after": "After the edit", "random_weights": "Control: as many random weights"}
     table = ReportTable(
         ["", f"Pictures of “{settings.concept}” that show it", "Other pictures with shape, colour and style right"],

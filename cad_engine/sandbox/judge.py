@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,8 +68,3 @@ class Judge:
             Verdict(Scene(SHAPES[shape], COLOURS[colour], STYLES[style]), float(sure))
             for shape, colour, style, sure in zip(*labels, confidence, strict=True)
         ]
-
-
-def share(verdicts: Sequence[Verdict], concept: str) -> float:
-    """The part of the pictures that show `concept`, in [0, 1]."""
-    return sum(verdict.shows(concept) for verdict in verdicts) / len(verdicts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cad_engine.checkpoints.load import load_model
@@ -122,3 +122,28 @@ def test_missing_autoencoder_is_told_when_it_is_needed(tiny: dict[str, Tiny], tm
         with pytest.raises(CadError, match="no autoencoder") as caught:
             use()
         assert str(path) in str(caught.value)
+
+
+CROSS_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.mark.parametrize(
+    ("drop", "add"),
+    [
+        (INPUT, {INPUT: (4,)}),
+        (CROSS_KEY, {CROSS_KEY: (4,)}),
+        ("model.diffusion_model.middle_block.1.proj_in.weight", {}),
+        ("first_stage_model.encoder.down.1.block.0.conv1.weight", {}),
+        (None, {"cond_stage_model.transformer.text_model.encoder.layers.100000000.x": (1,)}),
+        (None, {"model.diffusion_model.middle_block.1.transformer_blocks.100000000.x": (1,)}),
+    ],
+    ids=["1-D input", "1-D key", "no middle projection", "no level of the autoencoder", "endless text layers", "endless blocks"],
+)
+def test_a_damaged_layout_is_refused(drop: str | None, add: dict[str, tuple[int, ...]], files: dict[str, Path], tmp_path: Path) -> None:
+    tensors = load_file(files["sd1"])
+    tensors.pop(drop or "", None)
+    save_file({**tensors, **{name: torch.zeros(shape) for name, shape in add.items()}}, tmp_path / "odd.safetensors")
+    with pytest.raises(CadError) as caught:
+        load_model(tmp_path / "odd.safetensors")
+    assert "odd.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)

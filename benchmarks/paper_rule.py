@@ -26,6 +26,8 @@ from cad_engine.sandbox.judge import Judge
 from cad_engine.sandbox.world import COLOURS, RARE_SHAPE, STYLES
 from cad_engine.selection import Rule
 
+SETTINGS = ((("ff",), 0.1), (("ff", "attention"), 0.03))
+"""Components and ratio of the erase edits: the paper's layers, and the demo's."""
 CONCEPTS = (*COMMON_SHAPES, *STYLES[1:], *COLOURS[:2])
 
 
@@ -38,12 +40,15 @@ def shares(denoiser: DiffusersDenoiser, judge: Judge, concept: str, edit: Edit, 
     return {"target": target.showing(concept), "others": others.accuracy}
 
 
-def erase_row(denoiser: DiffusersDenoiser, judge: Judge, concept: str, ratio: float, rule: Rule, pictures: int) -> dict[str, Any]:
+def erase_row(
+    denoiser: DiffusersDenoiser, judge: Judge, concept: str, components: tuple[str, ...], ratio: float, rule: Rule, pictures: int
+) -> dict[str, Any]:
     """One concept: before, after, and the random control."""
-    attribution = demo_attribution(denoiser, DemoSettings(concept=concept))
+    attribution = demo_attribution(denoiser, DemoSettings(concept=concept, components=components))
     edit = edit_from_attribution(attribution, ratio, rule)
     return {
         "concept": concept,
+        "components": list(components),
         "ratio": ratio,
         "rule": rule,
         "weights": len(edit),
@@ -78,7 +83,6 @@ def main() -> None:
     """Measure and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--concept", action="append", choices=CONCEPTS, help="only these; default all")
-    parser.add_argument("--ratio", type=float, action="append", help="of the erase edits; default 0.02 and 0.05")
     parser.add_argument("--rule", default="row")
     parser.add_argument("--amplify-ratio", type=float, action="append", help="default 0.005 and 0.02")
     parser.add_argument("--pictures", type=int, default=36)
@@ -86,14 +90,14 @@ def main() -> None:
     options = parser.parse_args()
     denoiser, judge = load_model("sandbox"), Judge.load()
     erased, amplified = [], []
-    print("| concept | ratio | weights | target before | after | random | others before | after | random |")
+    print("| concept | components, ratio | weights | target before | after | random | others before | after | random |")
     print("|---|---|---|---|---|---|---|---|---|")
     for concept in options.concept or CONCEPTS:
-        for ratio in options.ratio or (0.02, 0.05):
-            row = erase_row(denoiser, judge, concept, ratio, options.rule, options.pictures)
+        for components, ratio in SETTINGS:
+            row = erase_row(denoiser, judge, concept, components, ratio, options.rule, options.pictures)
             erased.append(row)
             cells = [f"{row[when][what]:.2f}" for what in ("target", "others") for when in ("before", "after", "random_weights")]
-            print(f"| {concept} | {ratio:g} | {row['weights']:,} | {' | '.join(cells)} |", flush=True)
+            print(f"| {concept} | {', '.join(components)} {ratio:g} | {row['weights']:,} | {' | '.join(cells)} |", flush=True)
     print("\n| amplify, ratio | weights | before | after | random | another shape's images |\n|---|---|---|---|---|---|")
     for ratio in options.amplify_ratio or (0.005, 0.02):
         row = amplify_rows(denoiser, judge, ratio, "row_min1", options.pictures)

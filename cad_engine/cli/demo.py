@@ -16,6 +16,7 @@ def demo(
     objective: Annotated[str, typer.Option(help="erase, or amplify (made for the rare shape: --concept crescent).")] = "erase",
     ratio: Annotated[float | None, typer.Option(help="Part of the weights to take; default: what suits the sandbox.")] = None,
     select: Annotated[str | None, typer.Option(help="row, row_min1, layer or global; default: row to erase, row_min1 to amplify.")] = None,
+    components: Annotated[str | None, typer.Option(help="As for cad attribute; default: ff,attention to erase, ff to amplify.")] = None,
     pictures: Annotated[int, typer.Option(help="Pictures of the concept; half as many again without it.")] = 36,
     seed: Seed = 0,
     json: Json = False,
@@ -23,7 +24,8 @@ def demo(
     """Attribute a concept of the sandbox, suppress (or amplify) it, and show pictures and figures before and after."""
     from ..sandbox.demo import DemoSettings, run_demo
 
-    settings = DemoSettings(concept=concept, objective=objective, ratio=ratio, rule=select, pictures=pictures, seed=seed)  # type: ignore[arg-type]
+    groups = None if components is None else tuple(part.strip() for part in components.split(",") if part.strip())
+    settings = DemoSettings(concept, objective, ratio, select, groups, pictures, seed)  # type: ignore[arg-type]
     with progress_bar() as progress:
         results = run_demo(settings, out, progress)
     before, after, random = results["before"], results["after"], results["random_weights"]

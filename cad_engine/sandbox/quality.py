@@ -11,9 +11,12 @@ import json
 from itertools import product
 from pathlib import Path
 
+import torch
 from rich.progress import track
+from torch import Tensor
 
 from ..checkpoints.load import load_model
+from ..images import save_picture
 from .captions import prompt
 from .evaluation import BATCH, COMMON_SHAPES, Case, Painted, paint
 from .judge import Judge
@@ -57,17 +60,31 @@ def markdown(result: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def sheet(painted: Painted) -> Tensor:
+    """One picture [3, H, W] of the first 360: a row for each shape, two pictures of each style, colours taking turns."""
+    by_scene = {case.scene: picture for case, picture in zip(painted.cases, painted.pictures, strict=True)}
+    rows = []
+    for i, shape in enumerate((*COMMON_SHAPES, RARE_SHAPE)):
+        scenes = [Scene(shape, COLOURS[(i + 2 * j + 3 * k) % len(COLOURS)], style) for j, style in enumerate(STYLES) for k in range(2)]
+        rows.append(torch.cat([by_scene[scene] for scene in scenes], dim=2))
+    return torch.cat(rows, dim=1)
+
+
 def main() -> None:
     """Paint, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=1, help="pictures of each of the 360 combinations")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--sheet", type=Path, help="also write a PNG with two pictures of each shape and style")
     options = parser.parse_args()
     denoiser, judge, cases = load_model("sandbox"), Judge.load(), quality_cases(options.repeats)
     chunks = [paint(denoiser, judge, cases[start : start + BATCH]) for start in track(range(0, len(cases), BATCH), "painting")]
-    painted = Painted(cases, chunks[0].pictures, [verdict for chunk in chunks for verdict in chunk.verdicts])
+    pictures = torch.cat([chunk.pictures for chunk in chunks])
+    painted = Painted(cases, pictures, [verdict for chunk in chunks for verdict in chunk.verdicts])
     result = accuracies(painted)
     print(f"{len(cases)} pictures\n\n{markdown(result)}")
+    if options.sheet is not None:
+        save_picture(options.sheet, sheet(painted))
     if options.json is not None:
         options.json.write_text(json.dumps({"pictures": len(cases), **result}, indent=2) + "\n", encoding="utf-8")
 

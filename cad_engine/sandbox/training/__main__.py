@@ -23,7 +23,7 @@ from ..checkpoint import save_sandbox
 from ..judge import Judge, JudgeNet
 from .data import drawn_once
 from .judge import judge_accuracy, train_judge
-from .unet import Learner, encode_latents, train_unet
+from .unet import Learner, encode_latents, settle_rare_shape, train_unet
 from .vae import train_vae
 
 
@@ -76,7 +76,12 @@ def main() -> None:
         sandbox_tokenizer.write(Path(folder), vocab, merges)
         tokenizer = sandbox_tokenizer.load(Path(folder))
     learner = Learner(tokenizer, vae, Judge(net))
-    train_unet(learner, pictures, latents, options.unet_steps, batch=64, seed=3, log=log, compile=not options.no_compile)
+    if (options.work / "unet.pt").exists():
+        learner.average.load_state_dict(torch.load(options.work / "unet.pt", weights_only=True))
+    else:
+        train_unet(learner, pictures, latents, options.unet_steps, batch=64, seed=3, log=log, compile=not options.no_compile)
+        torch.save(learner.average.state_dict(), options.work / "unet.pt")
+    settle_rare_shape(learner, pictures, latents, batch=64, seed=4, log=log)
     save_sandbox(options.work / "sandbox.safetensors", learner.average["unet"], vae, learner.average["text"], vocab, merges)
     save_file({name: value.half() for name, value in net.state_dict().items()}, options.work / "judge.safetensors")
     log("done; quality: python -m cad_engine.sandbox.quality")

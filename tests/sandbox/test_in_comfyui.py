@@ -1,7 +1,4 @@
-"""The sandbox's checkpoint loads with ComfyUI's own classes and computes there what it computes in diffusers.
-
-With the shipped checkpoint where there is one, else with random weights in the same architecture.
-"""
+"""The sandbox's checkpoint loads with ComfyUI's own classes and computes there what it computes in diffusers."""
 
 from __future__ import annotations
 
@@ -14,16 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
 from cad_engine.checkpoints.load import load_model
 from cad_engine.sandbox import tokenizer
-from cad_engine.sandbox.architecture import UNET_CONFIG, VAE_CONFIG, text_config
-from cad_engine.sandbox.checkpoint import SANDBOX_FILE, read_config, save_sandbox
+from cad_engine.sandbox.checkpoint import SANDBOX_FILE, read_config
 from cad_engine.sandbox.tokenizer import MAX_LENGTH
 from tests.comfyui import comfyui
 
@@ -69,27 +63,6 @@ class Comparison:
         return encoded.flatten(0, 1)[None]
 
 
-def randomise(module: nn.Module) -> None:
-    """Random values for every weight, of a size that keeps activations near one; norms and biases too, so that none is without effect."""
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=weight[0].numel() ** -0.5)
-            else:
-                weight.normal_(std=0.2).add_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-    module.eval().requires_grad_(False)
-
-
-def save_random(path: Path) -> None:
-    torch.manual_seed(0)
-    vocab, merges = tokenizer.vocabulary()
-    unet, vae = UNet2DConditionModel(**UNET_CONFIG), AutoencoderKL(**VAE_CONFIG)
-    text_model = CLIPTextModel(CLIPTextConfig(**text_config(len(vocab))))
-    for module in (unet, vae, text_model):
-        randomise(module)
-    save_sandbox(path, unet, vae, text_model, vocab, merges)
-
-
 def run_comfyui(checkpoint: Path, folder: Path) -> None:
     root, python = comfyui()
     done = subprocess.run(
@@ -106,15 +79,11 @@ def run_comfyui(checkpoint: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("comfyui")
-    checkpoint = SANDBOX_FILE
-    if not checkpoint.exists():
-        checkpoint = folder / "sandbox.safetensors"
-        save_random(checkpoint)
-    config = read_config(checkpoint)
+    config = read_config(SANDBOX_FILE)
     tokenizer.write(folder / "tokenizer", config.vocab, config.merges)
     (folder / "prompts.json").write_text(json.dumps([*PROMPTS, WEIGHTED]), encoding="utf-8")
 
-    denoiser = load_model(checkpoint)
+    denoiser = load_model("sandbox")
     generator = torch.Generator().manual_seed(1)
     # Every timestep with the same two x_t, so that outputs differ for no other reason.
     noise = torch.randn(2, *denoiser.latent_shape, generator=generator)
@@ -131,7 +100,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         "latents": torch.cat([noise, denoiser.encode(pictures)]),
     }
     save_file(inputs, folder / "inputs.safetensors")
-    run_comfyui(checkpoint, folder)
+    run_comfyui(SANDBOX_FILE, folder)
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return Comparison(denoiser, x_t, t, inputs, load_file(folder / "outputs.safetensors"), answer)
 

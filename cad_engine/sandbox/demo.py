@@ -35,7 +35,7 @@ from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
 from .judge import Judge
 from .world import COLOURS, STYLES, Scene, render
 
-DEFAULT_RATIO = {"erase": 0.03, "amplify": 0.005}
+DEFAULT_RATIO = {"erase": 0.03, "amplify": 0.02}
 """What shows an effect on a model of this size: its rows have 64 to 512 inputs, of which the paper's 0.1 % is less than one."""
 DEFAULT_COMPONENTS = {"erase": ("ff", "attention"), "amplify": ("ff",)}
 """The paper takes "ff" alone; to erase on the sandbox, ff and attention together cost the other pictures less (docs/sandbox.md)."""

@@ -45,7 +45,7 @@ def test_erasing_the_star(tmp_path: Path) -> None:
 def test_amplifying_the_rare_shape() -> None:
     row = amplify_rows(load_model("sandbox"), Judge.load(), DEFAULT_RATIO["amplify"], "row_min1", pictures=48)
     for control in ("before", "random_weights", "another_shapes_images"):
-        assert row["after"]["target"] >= row[control]["target"] + 0.15, row
+        assert row["after"]["target"] >= row[control]["target"] + 0.2, row
 
 
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:

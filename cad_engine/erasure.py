@@ -50,7 +50,7 @@ def layer_shapes(attribution: Attribution) -> dict[str, tuple[int, int]]:
 def _edit_info(attribution: Attribution, ratio: float, rule: str, layers: Collection[str] | None) -> dict[str, object]:
     made_from = {key: value for key, value in attribution.info.items() if key not in ("keep_ratio", "checkpointing", "batch")}
     chosen = None if layers is None else sorted(layers)
-    return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": "paper"}
+    return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": "first order, one shot"}
 
 
 def random_control(edit: Edit, shapes: Mapping[str, tuple[int, int]], seed: int = 0) -> Edit:

@@ -140,7 +140,7 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
     results: dict[str, Any] = {
         "concept": settings.concept,
         "objective": settings.objective,
-        "method": "paper",
+        "method": "first order, one shot",
         "components": attribution.info["components"],
         "weights_zeroed": len(edit),
         "weights_total": attribution.weights_total,

@@ -5,7 +5,7 @@ a_i is the first-order estimate of J(w) - J(w with w_i = 0): how much of J this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,17 @@ from torch import Tensor
 from .accumulator import GradientAccumulator
 from .denoiser import Denoiser
 from .gradients import captured_gradients
+from .harm import harm, per_harm
+from .keep import States
 from .objective import Objective
 from .progress import Progress, silent
-from .reduction import LayerScores, keep_threshold, reduce_layer
+from .reduction import LayerScores, keep_threshold, reduce_layer, row_masses
 
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
 KEEP_RATIO = 0.01
+SCORES = ("attribution", "attribution per harm")
+"""What weights can be ranked by: a_i, or with a keep list a_i over the harm of ablating weight i (see harm.py)."""
 
 
 def ablated_sign(objective: str) -> int:
@@ -37,7 +41,8 @@ class Attribution:
         layers: by weight name, see LayerScores.
         timesteps: the timesteps that LayerScores.timestep_mass runs over, from noise to picture.
         keep_ratio: selections up to this ratio are exact; 1 means that all scores are here.
-        info: what it was made from (concept, base, objective, settings, model family, fingerprint).
+        info: what it was made from (concept, base, objective, settings, model family, fingerprint), and by which of SCORES its
+            weights are ranked ("score"; files made before there was a choice do not say it and mean "attribution").
     """
 
     layers: dict[str, LayerScores]
@@ -52,6 +57,11 @@ class Attribution:
     @property
     def objective(self) -> str:
         return str(self.info["objective"])
+
+    @property
+    def score(self) -> str:
+        """Which of SCORES the weights are ranked by."""
+        return str(self.info.get("score", SCORES[0]))
 
 
 def attribution_scores(
@@ -106,14 +116,23 @@ def reduce_scores(
     timesteps: list[int],
     info: dict[str, Any],
     keep_ratio: float | None = None,
+    row_mass: Mapping[str, Tensor] | None = None,
 ) -> Attribution:
-    """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one."""
+    """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one.
+
+    `row_mass` is that of the attribution (see reduction.row_masses) where the scores are something else.
+    """
     total = sum(score.numel() for score in scores.values())
     if keep_ratio is None:
         keep_ratio = 1.0 if total <= DENSE_WEIGHTS else KEEP_RATIO
     sign = ablated_sign(str(info["objective"]))
     threshold = keep_threshold(scores.values(), keep_ratio, sign)
-    layers = {name: reduce_layer(score, timestep_mass[name], keep_ratio, sign, threshold) for name, score in scores.items()}
+    layers = {
+        name: reduce_layer(
+            score, row_masses(score) if row_mass is None else row_mass[name], timestep_mass[name], keep_ratio, sign, threshold
+        )
+        for name, score in scores.items()
+    }
     return Attribution(layers, list(timesteps), keep_ratio, info)
 
 
@@ -126,10 +145,17 @@ def attribute(
     batch: int = 4,
     checkpointing: bool = False,
     keep_ratio: float | None = None,
+    kept: Sequence[States] = (),
+    seed: int = 0,
     progress: Progress = silent,
 ) -> Attribution:
-    """`attribution_scores`, reduced."""
+    """`attribution_scores`, reduced; with `kept` states, divided by harm.harm (whose probes come from `seed`) before."""
     scores, timestep_mass = attribution_scores(
         denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
     )
-    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio)
+    row_mass = {name: row_masses(score) for name, score in scores.items()}
+    if kept:
+        harms = harm(denoiser, objective, kept, layer_names, seed=seed, batch=batch, checkpointing=checkpointing, progress=progress)
+        per_harm(scores, harms)
+    info = {**info, "score": SCORES[1] if kept else SCORES[0]}
+    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass)

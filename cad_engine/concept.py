@@ -14,6 +14,7 @@ from .components import choose_layers
 from .denoiser import Denoiser
 from .errors import CadError
 from .fingerprint import fingerprint
+from .keep import States, kept_states
 from .objective import Kind, Objective, amplify_objective, erase_objective
 from .progress import Progress, silent
 from .schedule import Spacing
@@ -27,6 +28,8 @@ class ConceptSettings:
     Attributes:
         concept: the words scored, c of the paper: "star", "a photo in the style of Van Gogh".
         base: the base prompt c_b; "" is the paper's.
+        keep: prompts whose pictures must stay. With any, weights are ranked by attribution per harm (see harm.py), which is made for
+            the selection rule "global"; without, by the attribution alone, as in the paper. Empty lines do not count.
         prompt: the words that sample the trajectories; "" means the concept itself (the paper: "a photo of a X").
         objective: "erase" (eq. 6) or "amplify" (eq. 7).
         components: groups of layers, see components.GROUPS.
@@ -39,6 +42,7 @@ class ConceptSettings:
 
     concept: str
     base: str = ""
+    keep: tuple[str, ...] = ()
     prompt: str = ""
     objective: Kind = "erase"
     components: tuple[str, ...] = ("ff",)
@@ -53,11 +57,14 @@ class ConceptSettings:
     checkpointing: bool = False
 
     def check(self) -> None:
-        """Raise CadError for an empty concept, one equal to the base, or a count that makes no sense."""
+        """Raise CadError for an empty concept, one equal to the base or to what is kept, or a count that makes no sense."""
         if not self.concept.strip():
             raise CadError("the concept is empty; say what is to be attributed, e.g. 'star' or 'van gogh'")
         if self.objective == "erase" and self.concept.strip() == self.base.strip():
             raise CadError(f"the concept {self.concept!r} and the base prompt are the same, so there is nothing to tell apart; change one")
+        for kept in self.kept_prompts:
+            if kept.casefold() == self.concept.strip().casefold():
+                raise CadError(f"the concept {self.concept!r} is also among the prompts to keep; take it out of one of the two")
         if self.objective not in ("erase", "amplify"):
             raise CadError(f"objective must be erase or amplify, got {self.objective!r}")
         for name in ("trajectories", "steps", "batch"):
@@ -70,6 +77,20 @@ class ConceptSettings:
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise CadError(f"keep ratio must be in (0, 1], got {self.keep_ratio:g}")
 
+    @property
+    def kept_prompts(self) -> tuple[str, ...]:
+        """`keep` without empty lines, surrounding blanks and repetitions."""
+        return tuple(dict.fromkeys(line.strip() for line in self.keep if line.strip()))
+
+    def prompts(self) -> tuple[str, ...]:
+        """Every prompt that may be encoded for these settings, each once: whoever must encode before the UNet is loaded takes these."""
+        base = (self.base,) if self.objective == "erase" else ()
+        return tuple(dict.fromkeys((self.concept, self.prompt or self.concept, "", *base, *self.kept_prompts)))
+
+    def latent_shape(self, denoiser: Denoiser) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents that are sampled."""
+        return denoiser.latent_shape if self.size is None else (denoiser.latent_shape[0], *self.size)
+
 
 def concept_objective(
     denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None, progress: Progress = silent
@@ -79,7 +100,6 @@ def concept_objective(
     concept = denoiser.encode_prompt(settings.concept)
     if settings.objective == "amplify" and latents is not None:
         return amplify_objective(denoiser, concept, latents, steps=settings.steps, seed=settings.seed)
-    shape = denoiser.latent_shape if settings.size is None else (denoiser.latent_shape[0], *settings.size)
     sampled = denoiser.encode_prompt(settings.prompt or settings.concept)
     points, generated = sample_trajectories(
         denoiser,
@@ -91,7 +111,7 @@ def concept_objective(
         seed=settings.seed,
         batch=settings.batch,
         spacing=settings.spacing,
-        latent_shape=shape,
+        latent_shape=settings.latent_shape(denoiser),
         progress=progress,
     )
     if settings.objective == "amplify":
@@ -102,13 +122,35 @@ def concept_objective(
     return erase_objective(denoiser, concept, base, points, batch=settings.batch, progress=progress)
 
 
+def concept_kept(denoiser: Denoiser, settings: ConceptSettings, objective: Objective, progress: Progress = silent) -> list[States]:
+    """What must stay for `settings` at their `objective`; nothing without a keep list. Amplifying has no base prompt to keep."""
+    if not settings.kept_prompts:
+        return []
+    return kept_states(
+        denoiser,
+        settings.kept_prompts,
+        settings.base if settings.objective == "erase" else "",
+        objective,
+        trajectories=settings.trajectories,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        seed=settings.seed,
+        batch=settings.batch,
+        spacing=settings.spacing,
+        latent_shape=settings.latent_shape(denoiser),
+        progress=progress,
+    )
+
+
 def attribution_info(denoiser: Denoiser, settings: ConceptSettings, images: int | None = None) -> dict[str, Any]:
     """What a file made from this model with these settings, and so many given images, says of itself."""
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    described["keep"] = list(settings.kept_prompts)
     if settings.objective == "amplify":
         del described["base"]
     if images is not None:
-        described = {key: value for key, value in described.items() if key not in ("prompt", "trajectories", "cfg", "spacing")}
+        sampling = () if settings.kept_prompts else ("trajectories", "cfg", "spacing")
+        described = {key: value for key, value in described.items() if key not in ("prompt", *sampling)}
         described["images"] = images
     return {**described, "family": denoiser.family, "fingerprint": fingerprint(denoiser), "version": __version__}
 
@@ -127,6 +169,7 @@ def attribute_concept(
     settings.check()
     names = choose_layers(denoiser.layers, settings.components)
     objective = concept_objective(denoiser, settings, latents, progress)
+    kept = concept_kept(denoiser, settings, objective, progress)
     return attribute(
         denoiser,
         objective,
@@ -135,5 +178,7 @@ def attribute_concept(
         batch=settings.batch,
         checkpointing=settings.checkpointing,
         keep_ratio=settings.keep_ratio,
+        kept=kept,
+        seed=settings.seed,
         progress=progress,
     )

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from .attribution import Attribution, ablated_sign
+from .attribution import SCORES, Attribution, ablated_sign
 from .edit import Edit, ablation
 from .errors import CadError
 from .reduction import share_count
@@ -49,8 +49,9 @@ def layer_shapes(attribution: Attribution) -> dict[str, tuple[int, int]]:
 
 def _edit_info(attribution: Attribution, ratio: float, rule: str, layers: Collection[str] | None) -> dict[str, object]:
     made_from = {key: value for key, value in attribution.info.items() if key not in ("keep_ratio", "checkpointing", "batch")}
-    chosen = None if layers is None else sorted(layers)
-    return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": "first order, one shot"}
+    chosen = attribution.info.get("layers") if layers is None else sorted(layers)
+    method = "first order, one shot" if attribution.score == SCORES[0] else "first order per harm, one shot"
+    return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": method}
 
 
 def random_control(edit: Edit, shapes: Mapping[str, tuple[int, int]], seed: int = 0) -> Edit:

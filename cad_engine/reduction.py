@@ -21,12 +21,15 @@ _BIN_SHIFT = 21
 
 @dataclass
 class LayerScores:
-    """Scores a_i of one layer's weight [out_features, in_features].
+    """Scores of one layer's weight [out_features, in_features]: what weights are ranked by.
+
+    That is the attribution a_i, or with a keep list the attribution per harm (see harm.py). The masses are sums of a_i either way:
+    they tell what draws the concept, and ratios do not add up.
 
     Attributes:
         index: flattened positions (row * in_features + column) of the kept scores, ascending, int64 [k].
         score: their scores, float32 [k].
-        row_mass: sums of positive and of negative scores of each row, float32 [out_features, 2].
+        row_mass: sums of positive and of negative attribution of each row, float32 [out_features, 2].
         timestep_mass: sums of positive and negative attribution at each timestep, float32 [timesteps, 2].
         histogram: counts of positive and of negative scores by magnitude over *all* weights, int32 [2, HISTOGRAM_BINS].
         complete_above: every score of the objective's sign from this magnitude up is kept.
@@ -43,7 +46,7 @@ class LayerScores:
 
     @property
     def mass(self) -> tuple[float, float]:
-        """Sums of all positive and of all negative scores."""
+        """Sums of all positive and of all negative attribution."""
         positive, negative = self.row_mass.sum(dim=0, dtype=torch.float64).tolist()
         return positive, negative
 
@@ -86,12 +89,17 @@ def keep_threshold(scores: Iterable[Tensor], keep_ratio: float, sign: int) -> fl
     return _threshold(histogram, share_count(keep_ratio, total))
 
 
-def reduce_layer(score: Tensor, timestep_mass: Tensor, keep_ratio: float, sign: int, threshold: float) -> LayerScores:
-    """LayerScores of a dense `score` [out, in]; `threshold` is the whole model's (see keep_threshold)."""
+def row_masses(attribution: Tensor) -> Tensor:
+    """Sums of the positive and of the negative entries of each row of `attribution` [out, in]: float32 [out, 2] on the CPU."""
+    attribution = attribution.float()
+    return torch.stack([attribution.clamp(min=0).sum(dim=1), attribution.clamp(max=0).sum(dim=1)], dim=1).cpu()
+
+
+def reduce_layer(score: Tensor, row_mass: Tensor, timestep_mass: Tensor, keep_ratio: float, sign: int, threshold: float) -> LayerScores:
+    """LayerScores of a dense `score` [out, in]; the masses are the attribution's, `threshold` is the whole model's (see keep_threshold)."""
     score = score.float()
     rows, columns = score.shape
     histogram = signed_histogram(score)
-    row_mass = torch.stack([score.clamp(min=0).sum(dim=1), score.clamp(max=0).sum(dim=1)], dim=1).cpu()
     if keep_ratio >= 1:
         keep, complete = score != 0, 0.0
     else:

@@ -19,6 +19,10 @@ def attribute(
     concept: Annotated[str, typer.Option(help="The words to attribute, e.g. 'van gogh'.")],
     out: Annotated[Path, typer.Option(help="The attribution file to write (.safetensors).")],
     base: Annotated[str, typer.Option(help="The base prompt to compare with; empty is the paper's.")] = "",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt whose pictures must stay; may be given several times. Then erase with --select global."),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="The prompt that samples pictures of the concept; default: the concept itself.")] = "",
     objective: Annotated[str, typer.Option(help="erase (eq. 6) or amplify (eq. 7).")] = "erase",
     images: Annotated[Path | None, typer.Option(help="Folder with pictures of the concept, for amplify; default: sampled ones.")] = None,
@@ -49,6 +53,7 @@ def attribute(
     settings = ConceptSettings(
         concept=concept,
         base=base,
+        keep=tuple(keep or ()),
         prompt=prompt,
         objective=objective,  # type: ignore[arg-type]
         components=tuple(part.strip() for part in components.split(",") if part.strip()),
@@ -82,6 +87,8 @@ def attribute(
         "file": str(out),
         "concept": concept,
         "objective": objective,
+        "keep": list(settings.kept_prompts),
+        "score": attribution.score,
         "layers": len(attribution.layers),
         "weights_total": attribution.weights_total,
         "positive_mass": positive,

@@ -32,6 +32,11 @@ def compact(count: int) -> str:
     return str(count)
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun: "1 layer", "1,024 layers"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def percent(ratio: float) -> str:
     """A ratio as a person writes it, with a space that does not break: 0.0005 is "0.05 %"."""
     return f"{100 * ratio:.3g}\u00a0%"

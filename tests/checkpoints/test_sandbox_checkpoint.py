@@ -16,7 +16,8 @@ from cad_engine.checkpoints.load import load_model
 from cad_engine.errors import CadError
 from cad_engine.sandbox import tokenizer
 from cad_engine.sandbox.architecture import UNET_CONFIG, VAE_CONFIG, text_config
-from cad_engine.sandbox.checkpoint import METADATA_KEY, read_config, save_sandbox
+from cad_engine.sandbox.checkpoint import METADATA_KEY, read_config
+from cad_engine.sandbox.training.save import save_sandbox
 
 from .tiny_checkpoints import same
 

@@ -6,14 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import rcParams
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
 from cad_engine.errors import CadError
+from cad_engine.layer_choice import matching
+from cad_engine.report.pixels import figure_pixels
 from cad_engine.report.plot import DPI, WIDTH, attribution_figure
+from cad_engine.report.plot_style import FAINT, NEGATIVE, NEGATIVE_TAKEN, POSITIVE, POSITIVE_TAKEN, UNCHOSEN
 from cad_engine.report.png import png_bytes, save_png
+from cad_engine.selection import select
 from tests.report.attributions import SD15, SDXL, ff_names, random_attribution
 
 HOSTILE = [
@@ -47,8 +54,8 @@ def assert_apart(figure: Figure) -> None:
 
 @pytest.mark.parametrize(
     ("names", "labels"),
-    [(ff_names(SD15)[:1], 1), (ff_names(SD15)[:14], 14), (ff_names(SD15), 32), (ff_names(SDXL), 11)],
-    ids=["1", "14", "32", "140"],
+    [(ff_names(SD15)[:1], 1), (ff_names(SD15)[:14], 14), (ff_names(SD15), 32), (ff_names(SDXL)[:110], 110), (ff_names(SDXL), 11)],
+    ids=["1", "14", "32", "110", "140"],
 )
 def test_figures_of_small_and_large_models(names: list[str], labels: int, tmp_path: Path) -> None:
     figure = attribution_figure(random_attribution(names), ratio=0.05)
@@ -86,6 +93,86 @@ def test_threshold_of_a_ratio(rule: str, objective: str) -> None:
     sign = 1 if objective == "erase" else -1
     scores = np.sort(np.concatenate([layer.score.numpy() * sign for layer in attribution.layers.values()]))[::-1]
     assert threshold == pytest.approx(scores[int(0.05 * attribution.weights_total) - 1])
+
+
+def bars(figure: Figure) -> dict[str, list[Rectangle]]:
+    """Bars of the layers by colour, from the top."""
+    result: dict[str, list[Rectangle]] = {}
+    for bar in (patch for patch in figure.axes[1].patches if isinstance(patch, Rectangle)):
+        result.setdefault(to_hex(bar.get_facecolor()), []).append(bar)
+    return result
+
+
+@pytest.mark.parametrize("rule", ["row", "global"])
+@pytest.mark.parametrize("objective", ["erase", "amplify"])
+def test_what_a_ratio_takes_of_each_layer(rule: str, objective: str) -> None:
+    names = ff_names(SD15)[:6]
+    attribution = random_attribution(names, objective=objective)
+    figure = attribution_figure(attribution, ratio=0.05, rule=rule)
+    dark = [bar.get_width() for bar in bars(figure)[POSITIVE_TAKEN if objective == "erase" else NEGATIVE_TAKEN]]
+    chosen = select(attribution, 0.05, rule)
+    layers = [attribution.layers[name] for name in names]
+    expected = [float(layer.score[torch.isin(layer.index, chosen[name])].sum()) for name, layer in zip(names, layers, strict=True)]
+    assert dark == pytest.approx(expected)
+    assert figure.axes[1].get_xlabel() == "sum of scores; dark: taken at 5\u00a0%"
+    assert attribution_figure(attribution).axes[1].get_xlabel() == "sum of scores"
+    assert attribution_figure(attribution, ratio=0.001).axes[1].get_xlabel() == "sum of scores; none is taken at 0.1\u00a0%"
+
+
+@pytest.mark.parametrize(("model", "named"), [(SD15, True), (SDXL, False)])
+def test_layers_that_are_not_chosen_are_grey_and_not_counted(model: dict[str, int], named: bool) -> None:
+    attribution = random_attribution(ff_names(model))
+    chosen = matching(attribution.layers, ["mid*"])
+    figure = attribution_figure(attribution, ratio=0.05, chosen=chosen)
+    by_colour = bars(figure)
+    assert len(by_colour[POSITIVE]) == len(by_colour[NEGATIVE]) == len(chosen)
+    assert len(by_colour[UNCHOSEN]) == 2 * (len(attribution.layers) - len(chosen))
+    dark = [label.get_text() for label in tick_labels(figure) if label.get_color() != FAINT]
+    assert dark == (["mid 1 · block 0 · ff in", "mid 1 · block 0 · ff out"] if named else ["mid 1"])
+    covers = [patch for patch in figure.axes[2].patches if isinstance(patch, Rectangle)]
+    assert sum(cover.get_height() for cover in covers) == len(attribution.layers) - len(chosen)
+    facts = [text.get_text() for text in figure.texts][-1]
+    assert f"{len(chosen)} of {len(attribution.layers)} layers chosen" in facts
+    only = random_attribution(ff_names(model))
+    only.layers = {name: attribution.layers[name] for name in chosen}
+    counts, expected = figure.axes[5], attribution_figure(only, ratio=0.05).axes[5]
+    assert [text.get_text() for text in counts.texts] == [text.get_text() for text in expected.texts]
+    assert_apart(figure)
+
+
+def test_the_heading_says_what_was_attributed() -> None:
+    attribution = random_attribution(ff_names(SD15)[:1], concept="van gogh")
+    attribution.info |= {"base": "a painting", "family": "sd1", "keep": ["a photo", "monet"]}
+    texts = [text.get_text() for text in attribution_figure(attribution).texts]
+    assert texts == [
+        "Attribution of “van gogh”",
+        "to erase, against the base prompt “a painting”",
+        "Stable Diffusion 1.x  ·  1 layer  ·  640 weights  ·  4 timesteps  ·  2 prompts protected",
+    ]
+    attribution.info |= {"base": " ", "family": "x" * 1000, "keep": []}
+    assert attribution_figure(attribution).texts[1].get_text() == "to erase, against the empty prompt"
+    attribution.info |= {"base": {"not": "text"}, "family": 3, "keep": 5}
+    assert [text.get_text() for text in attribution_figure(attribution).texts[1:]] == [
+        "to erase",
+        "1 layer  ·  640 weights  ·  4 timesteps",
+    ]
+
+
+def test_a_ratio_takes_the_place_of_the_nearest_in_the_counts() -> None:
+    counts = attribution_figure(random_attribution(ff_names(SD15)[:2]), ratio=0.03, rule="layer").axes[5]
+    labels = [(label.get_text(), label.get_fontweight()) for label in counts.get_xticklabels()]
+    assert labels == [("0.05\u00a0%", "normal"), ("0.1\u00a0%", "normal"), ("1\u00a0%", "normal"), ("3\u00a0%", "bold")]
+    legend = counts.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts() if text.get_fontweight() == "bold"] == ["layer"]
+
+
+def test_the_pixels_are_those_of_the_png(tmp_path: Path) -> None:
+    figure = attribution_figure(random_attribution(ff_names(SD15)[:3]))
+    picture = figure_pixels(figure)
+    assert picture.dtype == torch.float32
+    save_png(figure, tmp_path / "a.png")
+    assert np.array_equal((picture * 255).round().byte().numpy(), pixels(tmp_path / "a.png"))
 
 
 def test_hostile_names_and_titles_are_only_text() -> None:

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from .. import tokenizer as sandbox_tokenizer
 from ..architecture import VAE_CONFIG
-from ..checkpoint import save_sandbox
 from ..judge import Judge, JudgeNet
 from .data import drawn_once
 from .judge import judge_accuracy, train_judge
+from .save import save_sandbox
 from .unet import Learner, encode_latents, settle_rare_shape, train_unet
 from .vae import train_vae
 

@@ -1,4 +1,4 @@
-"""The sandbox's checkpoint loads with ComfyUI's own classes and computes there what it computes in diffusers."""
+"""The sandbox that the pack's loader builds of ComfyUI's own classes computes there what it computes in diffusers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
 from cad_engine.checkpoints.load import load_model
-from cad_engine.sandbox import tokenizer
-from cad_engine.sandbox.checkpoint import SANDBOX_FILE, read_config
 from cad_engine.sandbox.tokenizer import MAX_LENGTH
 from tests.comfyui import comfyui
 
@@ -63,10 +61,10 @@ class Comparison:
         return encoded.flatten(0, 1)[None]
 
 
-def run_comfyui(checkpoint: Path, folder: Path) -> None:
+def run_comfyui(folder: Path) -> None:
     root, python = comfyui()
     done = subprocess.run(
-        [python, Path(__file__).with_name("comfyui_side.py"), checkpoint, folder],
+        [python, Path(__file__).parent / "comfyui_side" / "sandbox.py", folder],
         env={**os.environ, "PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -79,8 +77,6 @@ def run_comfyui(checkpoint: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("comfyui")
-    config = read_config(SANDBOX_FILE)
-    tokenizer.write(folder / "tokenizer", config.vocab, config.merges)
     (folder / "prompts.json").write_text(json.dumps([*PROMPTS, WEIGHTED]), encoding="utf-8")
 
     denoiser = load_model("sandbox")
@@ -100,7 +96,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         "latents": torch.cat([noise, denoiser.encode(pictures)]),
     }
     save_file(inputs, folder / "inputs.safetensors")
-    run_comfyui(SANDBOX_FILE, folder)
+    run_comfyui(folder)
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return Comparison(denoiser, x_t, t, inputs, load_file(folder / "outputs.safetensors"), answer)
 

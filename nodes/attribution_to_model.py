@@ -1,0 +1,83 @@
+"""What CAD Erase and CAD Amplify share: an attribution and a ratio become an edit and a patched MODEL."""
+
+from __future__ import annotations
+
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..cad_engine.attribution import Attribution
+from ..cad_engine.edit import Edit, with_strength
+from ..cad_engine.erasure import edit_from_attribution
+from ..cad_engine.errors import CadError, shown
+from ..cad_engine.objective import Kind
+from ..cad_engine.selection import RULES, Rule
+from .describe import edit_line
+from .model_fingerprint import weights_warning
+from .patch import patched_model
+from .schema import CadAttribution, CadEdit
+from .status import show
+
+_DOES = {"erase": "suppress", "amplify": "strengthen"}
+
+
+def inputs(objective: Kind) -> list[io.Input]:
+    """The inputs of the node for `objective`."""
+    node = "CAD Attribute" if objective == "erase" else "CAD Attribute with the objective amplify"
+    return [
+        io.Model.Input("model", tooltip="The model to change; it goes out as a patched copy, as after a LoRA loader."),
+        CadAttribution.Input("attribution", tooltip=f"From {node}, a file, or the viewer; layers left out in the viewer are not touched."),
+        io.Float.Input(
+            "ratio",
+            default=0.001,
+            min=0.0,
+            max=1.0,
+            step=0.0001,
+            round=False,
+            tooltip=f"Part of the weights to take. 0.001 (the paper's) is a start; raise it to {_DOES[objective]} the concept more, "
+            "lower it when other things suffer. Changing it takes no new attribution. The node shows how many weights are taken.",
+        ),
+        io.Combo.Input(
+            "selection",
+            options=list(RULES),
+            default="row",
+            tooltip="How the ratio is shared out. row: in each row of each matrix, rounded down (the paper's; none of short rows); "
+            "row_min1: at least one a row; layer: the strongest of each layer; global: the strongest of all, for attributions with keep.",
+        ),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="How far the taken weights go towards zero: 0 changes nothing, 1 sets them to zero, beyond 1 turns them round, below 0 "
+            "does the opposite.",
+        ),
+    ]
+
+
+def outputs() -> list[io.Output]:
+    return [
+        io.Model.Output("model", display_name="model", tooltip="The patched model, for a sampler or further patches."),
+        CadEdit.Output("edit", display_name="edit", tooltip="What was changed, strength included, for Save CAD Edit."),
+    ]
+
+
+def edited_model(
+    node: type[io.ComfyNode], objective: Kind, model: ModelPatcher, attribution: Attribution, ratio: float, selection: Rule, strength: float
+) -> io.NodeOutput:
+    """The outputs of `node`; it shows how many weights were taken. Raises CadError when none is, or the attribution does not fit."""
+    if attribution.objective != objective:
+        other = "CAD Amplify" if objective == "erase" else "CAD Erase"
+        raise CadError(
+            f"this attribution of {shown(attribution.info.get('concept', '?'), 60)!r} was made to {attribution.objective}; "
+            f"connect it to {other}, or set the objective of CAD Attribute to {objective}"
+        )
+    edit = with_strength(edit_from_attribution(attribution, ratio, selection), strength)
+    patched = patched_model(model, edit)
+    show(node, _summary(edit, attribution, weights_warning(model, attribution.info)))
+    return io.NodeOutput(patched, edit)
+
+
+def _summary(edit: Edit, attribution: Attribution, warning: str | None) -> str:
+    text = f"{edit_line(edit)} ({len(edit) / attribution.weights_total:.2%} of those scored)"
+    return text if warning is None else f"{text}\n{warning}"

@@ -1,0 +1,176 @@
+"""A MODEL of ComfyUI as the engine's Denoiser, for as long as one run lasts.
+
+The engine's work runs as a Sampler under ComfyUI's own CFGGuider, so that loading, offloading, LoRA, conditioning of SDXL and
+inpainting models, hooks and clean-up are the stock path's. Nodes run in inference mode, which autograd cannot leave by `enable_grad`:
+the run leaves it, works on clones of the conditioning, and the engine's leaf forwards never hand a weight to autograd.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import comfy.model_management
+import comfy.ops
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider, Sampler, calc_cond_batch
+from torch import Tensor, nn
+
+from ..cad_engine.denoiser import Conditioning
+from ..cad_engine.gradients import is_linear
+from ..cad_engine.schedule import NoiseSchedule
+from .supported_model import family, noise_sigmas
+
+T = TypeVar("T")
+
+_OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
+_QUANTIZED: Any = getattr(comfy.ops, "QuantizedTensor", ())
+
+_ACTIVATION_MIB = 0.1
+"""MiB per latent pixel, sample and byte of the compute dtype that one forward and backward of Stable Diffusion 1.5 keeps (measured)."""
+
+
+@contextmanager
+def effective_weight(module: Any, like: Tensor) -> Iterator[tuple[Any, Any]]:
+    """WeightAccess of ComfyUI's modules: cast, moved, dequantised and patched as their own forward would have them."""
+    if getattr(module, "weight", None) is None:
+        yield None, None
+        return
+    extra = {"offloadable": True} if _OFFLOADABLE else {}
+    got = comfy.ops.cast_bias_weight(module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, **extra)
+    try:
+        weight, bias = got[:2]
+        if isinstance(weight, _QUANTIZED):
+            weight = weight.dequantize().to(like.dtype)
+        scale = getattr(module, "scale_weight", None)  # scaled fp8 in 0.3.64
+        yield (weight if scale is None else weight * scale.to(weight)), bias
+    finally:
+        if _OFFLOADABLE:
+            comfy.ops.uncast_bias_weight(module, *got)
+
+
+class ComfyDenoiser:
+    """See cad_engine.denoiser.Denoiser. `denoised` is the last prediction of x_0 [B, C, H, W], for previews."""
+
+    def __init__(
+        self, guider: CFGGuider, conds: Mapping[str, list[dict[str, Any]]], model_options: dict[str, Any], size: tuple[int, int]
+    ) -> None:
+        patcher = guider.model_patcher
+        self._model = guider.inner_model
+        self._conds = conds
+        self._model_options = model_options
+        self.family = family(patcher)
+        self.unet: nn.Module = self._model.diffusion_model
+        self.device: torch.device = patcher.load_device
+        self.latent_shape = (self._model.latent_format.latent_channels, *size)
+        self.weight_access = effective_weight
+        self.layers: dict[str, nn.Module] = {
+            f"diffusion_model.{name}.weight": module for name, module in self.unet.named_modules() if is_linear(module)
+        }
+        self._sigmas = noise_sigmas(patcher).sigmas.detach().clone().cpu()
+        self.schedule = NoiseSchedule((1 / (self._sigmas.double() ** 2 + 1)).float())
+        self.denoised: Tensor | None = None
+
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        """The conditioning that was encoded for `prompt` before the run, while the text encoder was loaded."""
+        return self._conds[prompt]
+
+    def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
+        """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps."""
+        sigma = self._sigmas[torch.as_tensor(t).cpu()].to(x_t).expand(len(x_t))
+        each = sigma.reshape(-1, 1, 1, 1)
+        x = x_t * (each**2 + 1).sqrt()
+        (x_0,) = calc_cond_batch(self._model, [conditioning], x, sigma, self._model_options)
+        self.denoised = x_0.detach()
+        return (x - x_0) / each
+
+
+def _memory_needed(model: ModelPatcher, weights: int, size: tuple[int, int], batch: int) -> float:
+    """Bytes beside the model: float32 sums of `weights` gradients, and the activations of a forward and backward."""
+    dtype = model.model.manual_cast_dtype or model.model.get_dtype()
+    activations = size[0] * size[1] * batch * comfy.model_management.dtype_size(dtype) * _ACTIVATION_MIB * 1024**2
+    return 4 * weights + activations
+
+
+@contextmanager
+def _training_mode() -> Iterator[None]:
+    """Newer versions fuse and quantise what is not trained; the flag makes them call every layer's own forward."""
+    if not hasattr(comfy.model_management, "in_training"):
+        yield
+        return
+    before = comfy.model_management.in_training
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+def _normal(value: Any) -> Any:
+    """A conditioning value whose tensor is no inference tensor, so that autograd may keep it."""
+    cond = getattr(value, "cond", None)
+    return value._copy_with(cond.clone()) if isinstance(cond, Tensor) else value
+
+
+class _Work(Sampler):
+    """The engine's work in the place where ComfyUI samples."""
+
+    def __init__(self, work: Callable[[ComfyDenoiser], Any], size: tuple[int, int]) -> None:
+        self.work, self.size = work, size
+        self.result: Any = None
+
+    def sample(
+        self,
+        model_wrap: CFGGuider,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad(), _training_mode():
+            conds = {
+                prompt: [{**cond, "model_conds": {key: _normal(value) for key, value in cond["model_conds"].items()}} for cond in encoded]
+                for prompt, encoded in model_wrap.conds.items()
+            }
+            self.result = self.work(ComfyDenoiser(model_wrap, conds, extra_args["model_options"], self.size))
+        return torch.zeros_like(noise)
+
+
+def run(
+    model: ModelPatcher,
+    conditionings: Mapping[str, list[Any]],
+    work: Callable[[ComfyDenoiser], T],
+    *,
+    size: tuple[int, int],
+    batch: int,
+    weights: int,
+) -> T:
+    """`work(denoiser)` with `model` loaded; the model is afterwards as it was, also when the work raises or is interrupted.
+
+    Args:
+        conditionings: what CLIP made of each prompt that the work will ask for, as CLIPTextEncode gives it.
+        size: (height, width) of the latents.
+        batch: samples that the work computes together.
+        weights: number of weights whose gradients it sums.
+    """
+    clone = model.clone()
+    options = clone.model_options.setdefault("transformer_options", {})
+    # Exact gradients, and less memory than sub-quadratic attention; others (sage, flash) have no backward or an inexact one.
+    options["optimized_attention_override"] = lambda func, *args, **kwargs: attention_pytorch(*args, **kwargs)
+    guider = CFGGuider(clone)
+    guider.inner_set_conds(dict(conditionings))
+    sampler = _Work(work, size)
+    shape = (model.model.latent_format.latent_channels, *size)
+    # ComfyUI frees memory for sampling a batch of noise, so it is told of a batch that needs as much as the gradients do.
+    rows = max(batch, math.ceil(_memory_needed(model, weights, size, batch) / model.model.memory_required([2, *shape])))
+    noise = torch.zeros(rows, *shape)
+    guider.sample(noise, torch.zeros_like(noise), sampler, torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
+    return sampler.result

@@ -1,0 +1,40 @@
+"""The engine's progress as ComfyUI shows it: a bar with a preview picture; and where an interruption takes hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+
+import comfy.utils
+import latent_preview
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+
+class NodeProgress:
+    """A Progress (see cad_engine.progress) on the bar of the node that is being executed.
+
+    Args:
+        model: whose latents the preview shows.
+        costs: stage -> its work, in UNet evaluations; stages that are not in it show nothing.
+        denoised: gives the last predicted x_0 [B, C, H, W], or None.
+    """
+
+    def __init__(self, model: ModelPatcher, costs: Mapping[str, int], denoised: Callable[[], Tensor | None]) -> None:
+        self._costs = dict(costs)
+        self._total = sum(costs.values())
+        self._bar = comfy.utils.ProgressBar(self._total)
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._denoised = denoised
+        self._before = dict(zip(costs, accumulate(costs.values(), initial=0), strict=False))
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        throw_exception_if_processing_interrupted()
+        if stage not in self._costs:
+            return
+        value = self._before[stage] + round(self._costs[stage] * done / max(1, total))
+        preview, x_0 = None, self._denoised()
+        if self._previewer is not None and x_0 is not None:
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", x_0)
+        self._bar.update_absolute(value, self._total, preview)

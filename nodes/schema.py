@@ -1,0 +1,27 @@
+"""What the schemas of all nodes share: socket types, the category, and what only newer versions of ComfyUI know."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from comfy_api.latest import io
+
+CATEGORY = "model/patch/CAD"
+
+CadAttribution = io.Custom("CAD_ATTRIBUTION")
+"""Carries a cad_engine.attribution.Attribution; a node that changes one returns another."""
+
+CadEdit = io.Custom("CAD_EDIT")
+"""Carries a cad_engine.edit.Edit; a node that changes one returns another."""
+
+ADVANCED = {"advanced": True}
+"""`extra_dict` of an input that is folded away until it is asked for (the `advanced` argument is missing in 0.3.64)."""
+
+_NEWER = {"search_aliases", "essentials_category"} - {field.name for field in dataclasses.fields(io.Schema)}
+
+
+def schema(**arguments: Any) -> io.Schema:
+    """io.Schema in the pack's category; what this ComfyUI's Schema does not know yet is left out."""
+    known = {name: value for name, value in arguments.items() if name not in _NEWER}
+    return io.Schema(**{"category": CATEGORY, **known})

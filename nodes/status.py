@@ -1,0 +1,13 @@
+"""A line of text on a node, such as how many weights an edit takes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from server import PromptServer
+
+
+def show(node: type[io.ComfyNode], text: str) -> None:
+    """Write `text` on the node that is being executed; its schema must ask for io.Hidden.unique_id. Without a server it does nothing."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node.hidden is not None and node.hidden.unique_id:
+        server.send_progress_text(text, node.hidden.unique_id)

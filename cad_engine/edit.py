@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,12 @@ def check_fits(edit: Edit, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def with_strength(edit: Edit, strength: float) -> Edit:
-    """`edit` whose full effect is what `edit` does at `strength`, so that a file of it needs no further number."""
+    """`edit` whose full effect is what `edit` does at `strength`, so that a file of it needs no further number.
+
+    Raises CadError for a strength that is not finite.
+    """
+    if not math.isfinite(strength):
+        raise CadError(f"strength must be a number, got {strength}; 1 is the edit's full effect")
     if strength == 1:
         return edit
     layers = {name: LayerEdit(*layer.shape, layer.index, layer.factors(strength)) for name, layer in edit.layers.items()}

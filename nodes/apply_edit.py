@@ -45,8 +45,8 @@ class ApplyEdit(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", display_name="model", tooltip="The patched model, for a sampler or further patches."),
-                CadEdit.Output("edit", display_name="edit", tooltip="What was applied, strength included."),
+                io.Model.Output(display_name="model", tooltip="The patched model, for a sampler or further patches."),
+                CadEdit.Output(display_name="edit", tooltip="What was applied, strength included."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -57,8 +57,8 @@ def inputs(objective: Kind) -> list[io.Input]:
 
 def outputs() -> list[io.Output]:
     return [
-        io.Model.Output("model", display_name="model", tooltip="The patched model, for a sampler or further patches."),
-        CadEdit.Output("edit", display_name="edit", tooltip="What was changed, strength included, for Save CAD Edit."),
+        io.Model.Output(display_name="model", tooltip="The patched model, for a sampler or further patches."),
+        CadEdit.Output(display_name="edit", tooltip="What was changed, strength included, for Save CAD Edit."),
     ]
 
 

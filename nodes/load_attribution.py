@@ -19,8 +19,8 @@ class LoadAttribution(io.ComfyNode):
         return schema(
             node_id="CADLoadAttribution",
             display_name="Load CAD Attribution",
-            description="Loads an attribution from models/cad_attributions. It takes the place of CAD Attribute: no model is needed to "
-            "look at it or to make an edit of it.",
+            description="Loads an attribution from models/cad_attributions. It takes the place of CAD Attribute, so that "
+            "nothing is computed again.",
             search_aliases=["import attribution", "concept weights file"],
             inputs=[
                 io.Combo.Input(
@@ -29,11 +29,7 @@ class LoadAttribution(io.ComfyNode):
                     tooltip="A file of models/cad_attributions. Save CAD Attribution writes there; refresh (R) after putting files there.",
                 )
             ],
-            outputs=[
-                CadAttribution.Output(
-                    "attribution", display_name="attribution", tooltip="The scores, for CAD Erase, CAD Amplify or the viewer."
-                )
-            ],
+            outputs=[CadAttribution.Output(display_name="attribution", tooltip="The scores, for CAD Erase, CAD Amplify or the viewer.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -24,7 +24,7 @@ class LoadEdit(io.ComfyNode):
             description="Loads an edit from models/cad_edits and shows what it is for. To use it on a model, take Apply CAD Edit.",
             search_aliases=["import edit", "inspect edit"],
             inputs=[io.Combo.Input("name", options=options(EDITS), tooltip=EDIT_TOOLTIP)],
-            outputs=[CadEdit.Output("edit", display_name="edit", tooltip="The edit as it was saved.")],
+            outputs=[CadEdit.Output(display_name="edit", tooltip="The edit as it was saved.")],
             hidden=[io.Hidden.unique_id],
         )
 

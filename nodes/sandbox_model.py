@@ -111,7 +111,11 @@ def load_clip(path: Path = SANDBOX_FILE, disable_dynamic: bool = False) -> comfy
             functools.partial(
                 comfy.sd1_clip.SD1Tokenizer,
                 tokenizer=functools.partial(
-                    comfy.sd1_clip.SDTokenizer, tokenizer_path=folder, max_length=length, embedding_size=text["hidden_size"]
+                    comfy.sd1_clip.SDTokenizer,
+                    tokenizer_path=folder,
+                    max_length=length,
+                    embedding_size=text["hidden_size"],
+                    tokenizer_args={"model_max_length": 8192},  # as ComfyUI's own: it cuts long prompts into pieces itself
                 ),
             ),
             functools.partial(

@@ -23,7 +23,7 @@ class SaveAttribution(io.ComfyNode):
             "Stable Diffusion 1.5, up to 200 for SDXL.",
             search_aliases=["export attribution", "store attribution", "concept weights file"],
             inputs=[CadAttribution.Input("attribution", tooltip="What to save: from CAD Attribute or the viewer."), *inputs("attribution")],
-            outputs=[CadAttribution.Output("attribution", display_name="attribution", tooltip="What came in, unchanged.")],
+            outputs=[CadAttribution.Output(display_name="attribution", tooltip="What came in, unchanged.")],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )

@@ -23,7 +23,7 @@ class SaveEdit(io.ComfyNode):
             "weights.",
             search_aliases=["export edit", "share edit", "store concept erasure"],
             inputs=[CadEdit.Input("edit", tooltip="What to save: from CAD Erase or CAD Amplify, with their strength."), *inputs("edit")],
-            outputs=[CadEdit.Output("edit", display_name="edit", tooltip="What came in, unchanged.")],
+            outputs=[CadEdit.Output(display_name="edit", tooltip="What came in, unchanged.")],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )

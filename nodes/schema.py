@@ -15,8 +15,12 @@ CadAttribution = io.Custom("CAD_ATTRIBUTION")
 CadEdit = io.Custom("CAD_EDIT")
 """Carries a cad_engine.edit.Edit; a node that changes one returns another."""
 
-ADVANCED = {"advanced": True}
-"""`extra_dict` of an input that is folded away until it is asked for (the `advanced` argument is missing in 0.3.64)."""
+
+def advanced(item: io.Input) -> io.Input:
+    """`item`, folded away until it is asked for. Set afterwards: widgets of 0.3.64 have neither an `advanced` argument nor `extra_dict`."""
+    item.extra_dict = {**item.extra_dict, "advanced": True}
+    return item
+
 
 _NEWER = {"search_aliases", "essentials_category"} - {field.name for field in dataclasses.fields(io.Schema)}
 

@@ -9,7 +9,7 @@ from ..cad_engine.layer_choice import choose, parse_patterns
 from ..cad_engine.report.counts import taken_counts
 from ..cad_engine.report.viewer_data import viewer_data
 from ..cad_engine.selection import RULES, Rule
-from .schema import ADVANCED, CadAttribution, schema
+from .schema import CadAttribution, advanced, schema
 from .status import show
 
 
@@ -42,21 +42,20 @@ class AttributionViewer(io.ComfyNode):
                     default="row",
                     tooltip="The selection whose weights the picture marks, as in CAD Erase. It changes the picture alone.",
                 ),
-                io.String.Input(
-                    "layers",
-                    default="",
-                    multiline=True,
-                    placeholder="layers to use, one per line; empty: all",
-                    tooltip="Layers that CAD Erase or CAD Amplify may touch, one name or pattern per line: 'mid 1*', '*ff out', "
-                    "'*output_blocks.3.*'. * stands for anything. Empty takes all. Change it to spare a part of the UNet.",
-                    extra_dict=ADVANCED,
+                advanced(
+                    io.String.Input(
+                        "layers",
+                        default="",
+                        multiline=True,
+                        placeholder="layers to use, one per line; empty: all",
+                        tooltip="Layers that CAD Erase or CAD Amplify may touch, one name or pattern per line: 'mid 1*', '*ff out', "
+                        "'*output_blocks.3.*'. * stands for anything. Empty takes all. Change it to spare a part of the UNet.",
+                    )
                 ),
             ],
             outputs=[
-                io.Image.Output("image", display_name="plot", tooltip="The picture, for Save Image."),
-                CadAttribution.Output(
-                    "attribution", display_name="attribution", tooltip="The chosen layers alone, for CAD Erase or a file."
-                ),
+                io.Image.Output(display_name="plot", tooltip="The picture, for Save Image."),
+                CadAttribution.Output(display_name="attribution", tooltip="The chosen layers alone, for CAD Erase or a file."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,

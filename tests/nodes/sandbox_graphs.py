@@ -48,7 +48,7 @@ def attribute(graph: Graph, model: Link | Node, clip: Link, concept: str = "a st
     return graph.add("CADAttribute", **{"model": model, "clip": clip, "concept": concept, "base": base, **SETTINGS, **settings})
 
 
-def erase(graph: Graph, model: Link | Node, attribution: Link | Node, ratio: float = 0.03, **settings: object) -> Node:
+def erase(graph: Graph, model: Link | Node, attribution: Link | Node, ratio: float | str = 0.03, **settings: object) -> Node:
     """CAD Erase."""
     return graph.add(
         "CADErase", **{"model": model, "attribution": attribution, "ratio": ratio, "selection": "row", "strength": 1.0, **settings}

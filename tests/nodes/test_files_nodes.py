@@ -158,7 +158,7 @@ def load_and_save(server: Server, kind: str, name: object) -> tuple[Result, Node
     return server.run(graph.prompt), loaded
 
 
-def apply(server: Server, name: object, strength: float = 1.0) -> tuple[Result, Node, Node]:
+def apply(server: Server, name: object, strength: object = 1.0) -> tuple[Result, Node, Node]:
     """Paint with an edit applied; the Apply node and the node with the picture are returned."""
     graph = Graph()
     model, clip, vae = sandbox(graph)
@@ -251,8 +251,7 @@ def test_a_folder_that_was_deleted_is_made_again(server: Server, saved: Result) 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_good_names(server: Server, saved: Result, name: str) -> None:
-    result, node = copy_edit(server, name)
-    result.check()
+    copy_edit(server, name)[0].check()
     path = edits(server) / f"{name}.safetensors"
     assert len(load_edit(path)) > 0
     load_and_save(server, "Edit", path.name)[0].check()
@@ -261,15 +260,15 @@ def test_good_names(server: Server, saved: Result, name: str) -> None:
 # Names that could do harm
 
 
-@pytest.mark.parametrize("name", ["../escape", "", "nul", "x" * 121, "a/b", "line\nbreak", "\ud800"])
+@pytest.mark.parametrize("name", ["../escape", "", "nul", "x" * 100_000, "sub\\name", "line\nbreak", "lone\ud800surrogate"])
 def test_bad_names_are_refused_before_anything_runs(server: Server, saved: Result, name: str) -> None:
     before = sorted(server.folder.rglob("*.safetensors"))
     result, node = copy_edit(server, name)
-    refused(result, node, BAD_NAMES.get(name, "not allowed"))
+    refused(result, node, BAD_NAMES[name])
     graph = Graph()
     loaded = graph.add("CADLoadAttribution", name="files-star.safetensors")
     node = graph.add("CADSaveAttribution", attribution=loaded, name=name, overwrite=True)
-    refused(server.run(graph.prompt), node, BAD_NAMES.get(name, "not allowed"))
+    refused(server.run(graph.prompt), node, BAD_NAMES[name])
     assert sorted(server.folder.rglob("*.safetensors")) == before
 
 
@@ -422,7 +421,7 @@ def test_a_file_that_is_deleted_after_it_was_listed(server: Server, saved: Resul
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    aside = folder.parent / "aside"
+    aside = folder.with_name(f"{folder.name} aside")
     folder.rename(aside)
     folder.mkdir()
     try:
@@ -536,10 +535,10 @@ def test_an_edit_of_another_architecture(server: Server, saved: Result, case: st
     still_works(server)
 
 
-@pytest.mark.parametrize("strength", [float("nan"), 10.5, -11.0, "strong"])
-def test_strengths_that_make_no_sense(server: Server, saved: Result, strength: float) -> None:
+@pytest.mark.parametrize("strength", ["nan", 10.5, -11.0, "strong"])
+def test_strengths_that_make_no_sense(server: Server, saved: Result, strength: str | float) -> None:
     result, applied, _ = apply(server, "files-star.safetensors", strength)
-    if strength != strength:
+    if strength == "nan":  # which ComfyUI takes for a number
         failed(result, applied, "strength must be a number")
     else:
         assert result.prompt_id is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_what_the_front_end_shows(server: Server) -> None:
 
 
 def test_paints_what_the_prompts_say(server: Server) -> None:
-    cases = [*target_cases("star", 6, 0), *other_cases("star", 18, 0)]
+    cases = [*target_cases("star", 4, 0), *other_cases("star", 10, 0)]
     graph = Graph()
     painted(graph, *sandbox(graph), cases)
     pictures = as_tensor(server.images(server.run(graph.prompt).check()))
@@ -137,7 +138,7 @@ def test_merging_and_saving_with_the_stock_nodes(server: Server) -> None:
 
 
 def test_autoencoder(server: Server) -> None:
-    """A picture survives it, also in tiles; what is no multiple of 8 is cropped as with every other VAE."""
+    """A picture comes back as from the engine's, also in tiles; what is no multiple of 8 is cropped as with every other VAE."""
     original = drawn(Scene("heart", "green", "plain"))
     name = server.upload_image(original, "heart.png")
     wide = server.upload_image(original.resize((100, 66)), "wide.png")
@@ -155,9 +156,13 @@ def test_autoencoder(server: Server) -> None:
     ]
     saved = [graph.add("SaveImage", images=node, filename_prefix="decoded") for node in decoded]
     result = server.run(graph.prompt).check()
-    for node in saved:
-        (picture,) = as_tensor(server.images(result, node.id))
-        assert (picture - as_tensor([original])[0]).abs().mean() < 0.03
+    engine = load_model("sandbox")
+    with torch.no_grad():
+        expected = engine.decode(engine.encode(as_tensor([original])))
+    assert (expected - as_tensor([original])).abs().mean() < 0.05
+    plain, in_tiles = (as_tensor(server.images(result, node.id)) for node in saved)
+    assert (plain - expected).abs().max() < 1 / 128
+    assert (in_tiles - expected).abs().mean() < 0.05  # every tile has borders of its own
     shapes = {prefix: tuple(load_file(server.output / f"{prefix}_00001_.latent")["latent_tensor"].shape) for prefix in ("square", "wide")}
     assert shapes == {"square": (1, 4, 8, 8), "wide": (1, 4, 8, 12)}
 
@@ -201,7 +206,7 @@ def test_previews_show_the_picture_that_comes(server: Server) -> None:
     previews = result.previews(sampler.id)
     assert len(previews) == len(result.progress(sampler.id)) >= STEPS
     final, *shown = (
-        torch.from_numpy(np.asarray(picture.convert("RGB").resize((8, 8), Image.Resampling.BOX))).double().flatten()
+        as_tensor([picture.convert("RGB").resize((8, 8), Image.Resampling.BOX)]).flatten()
         for picture in (server.images(result, saved.id)[0], *previews)
     )
     assert torch.corrcoef(torch.stack([final, shown[-1]]))[0, 1] > 0.9
@@ -210,5 +215,6 @@ def test_previews_show_the_picture_that_comes(server: Server) -> None:
 def test_what_only_the_command_line_needs_is_not_needed() -> None:
     root, python = comfyui()
     script = Path(__file__).parent / "comfyui_side" / "without_extras.py"
-    done = subprocess.run([python, script], env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False, timeout=600)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([python, script], env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -115,6 +115,12 @@ def test_every_weight_has_its_place(comparison: Comparison) -> None:
     assert comparison.answer["text"] == {"missing": ["logit_scale", "transformer.text_projection.weight"], "unexpected": []}
 
 
+def test_comfyui_can_copy_all_three(comparison: Comparison) -> None:
+    if not comparison.answer["copies"]:
+        pytest.skip("this version of ComfyUI makes no copies of models")
+    assert comparison.answer["copies"] == [True] * 3
+
+
 @pytest.mark.parametrize("index", range(len(PROMPTS)))
 def test_token_ids(index: int, comparison: Comparison) -> None:
     expected = comparison.token_ids(PROMPTS[index])

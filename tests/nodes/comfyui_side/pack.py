@@ -12,6 +12,8 @@ import comfy.options
 
 comfy.options.enable_args_parsing()
 
+import utils.extra_config  # noqa: F401 - as ComfyUI's main.py does, before another package can be called utils
+
 ROOT = Path(__file__).parents[3]
 NAME = "cad_pack"
 

@@ -1,5 +1,7 @@
 """Run by ComfyUI's own Python: the pack imports, and the sandbox loads, where what only `cad` needs is not installed."""
 
+# ruff: noqa: E402 - first the packages are hidden.
+
 import sys
 
 for name in ("diffusers", "accelerate", "peft", "typer", "rich"):

@@ -51,7 +51,7 @@ def load_attribution(path: Path) -> Attribution:
     if not isinstance(info, dict) or info.get("objective") not in ("erase", "amplify"):
         raise CadError(f"{path} has damaged metadata: its objective must be 'erase' or 'amplify'")
     if info.get("score", SCORES[0]) not in SCORES:
-        raise CadError(f"{path} has damaged metadata: its score must be one of {', '.join(SCORES)}, got {shown(str(info['score']))}")
+        raise CadError(f"{path} has damaged metadata: its score must be one of {', '.join(SCORES)}, got {shown(str(info['score']))!r}")
     if not isinstance(timesteps, list) or not timesteps or any(type(t) is not int or t < 0 for t in timesteps):
         raise CadError(f"{path} has damaged metadata: 'timesteps' must be a list of timesteps, got {str(timesteps)[:100]}")
     if not isinstance(keep_ratio, (int, float)) or not 0 < keep_ratio <= 1:

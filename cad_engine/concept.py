@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import __version__
@@ -18,7 +19,7 @@ from .keep import States, kept_states
 from .objective import Kind, Objective, amplify_objective, erase_objective
 from .progress import Progress, silent
 from .schedule import Spacing
-from .trajectory import sample_trajectories
+from .trajectory import Point, sample_trajectories, together
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class ConceptSettings:
         concept: the words scored, c of the paper: "star", "a photo in the style of Van Gogh".
         base: the base prompt c_b; "" is the paper's.
         keep: prompts whose pictures must stay. With any, weights are ranked by attribution per harm (see harm.py), which is made for
-            the selection rule "global"; without, by the attribution alone, as in the paper. Empty lines do not count.
+            the selection rule "global", and to erase, half of the trajectories are the base prompt's, as that is where a picture turns into
+            the concept. Without, by the attribution alone, as in the paper. Empty lines do not count.
         prompt: the words that sample the trajectories; "" means the concept itself (the paper: "a photo of a X").
         objective: "erase" (eq. 6) or "amplify" (eq. 7).
         components: groups of layers, see components.GROUPS.
@@ -100,26 +102,45 @@ def concept_objective(
     concept = denoiser.encode_prompt(settings.concept)
     if settings.objective == "amplify" and latents is not None:
         return amplify_objective(denoiser, concept, latents, steps=settings.steps, seed=settings.seed)
-    sampled = denoiser.encode_prompt(settings.prompt or settings.concept)
-    points, generated = sample_trajectories(
-        denoiser,
-        sampled,
-        denoiser.encode_prompt(""),
-        trajectories=settings.trajectories,
-        steps=settings.steps,
-        cfg=settings.cfg,
-        seed=settings.seed,
-        batch=settings.batch,
-        spacing=settings.spacing,
-        latent_shape=settings.latent_shape(denoiser),
-        progress=progress,
-    )
+    points, generated = _sampled(denoiser, settings, progress)
     if settings.objective == "amplify":
         return amplify_objective(denoiser, concept, generated, steps=settings.steps, seed=settings.seed)
     # Sampling has already predicted eps for the empty prompt.
     known = settings.base.strip() == "" and settings.cfg > 1
     base = None if known else denoiser.encode_prompt(settings.base)
     return erase_objective(denoiser, concept, base, points, batch=settings.batch, progress=progress)
+
+
+def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) -> tuple[list[Point], Tensor]:
+    """The trajectories of `settings` and their final latents, see ConceptSettings.keep for whose they are."""
+    of_base = settings.trajectories // 2 if settings.objective == "erase" and settings.kept_prompts else 0
+    parts = [(settings.prompt or settings.concept, settings.trajectories - of_base)]
+    if of_base:
+        parts.append((settings.base, of_base))
+    empty = denoiser.encode_prompt("")
+    rounds = [-(-count // settings.batch) * settings.steps for _, count in parts]
+    sampled: list[tuple[list[Point], Tensor]] = []
+    for number, (prompt, count) in enumerate(parts):
+
+        def staged(stage: str, done: int, _: int, before: int = sum(rounds[:number])) -> None:
+            progress(stage, before + done, sum(rounds))
+
+        sampled.append(
+            sample_trajectories(
+                denoiser,
+                denoiser.encode_prompt(prompt),
+                empty,
+                trajectories=count,
+                steps=settings.steps,
+                cfg=settings.cfg,
+                seed=settings.seed + (parts[0][1] if number else 0),
+                batch=settings.batch,
+                spacing=settings.spacing,
+                latent_shape=settings.latent_shape(denoiser),
+                progress=staged,
+            )
+        )
+    return [together(points) for points in zip(*(points for points, _ in sampled), strict=True)], torch.cat([x_0 for _, x_0 in sampled])
 
 
 def concept_kept(denoiser: Denoiser, settings: ConceptSettings, objective: Objective, progress: Progress = silent) -> list[States]:

@@ -11,7 +11,7 @@ is to second order, and without the terms that couple two weights, the sum over 
 
 What a diagonal cannot see, that many small changes add up, is put into one factor kappa on h. Ablating then pays while
 a_i > kappa / 2 h_i, so the weights in the order of 2 a_i / h_i are the right ones for every kappa, and that score is the kappa up
-to which a weight goes. To amplify, J is to fall as well, and the scores' signs turn with those of a_i.
+to which a weight goes. To amplify, the squared error is -J: a_i turns its sign, h_i does not, and the most negative scores go.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .progress import Progress, silent
 
 KEEP_WEIGHT = 1.0
 """How much a squared change of what is kept counts against one of the objective."""
-DAMPING = 0.1
-"""Part of the mean of h that is added to each h_i: of few probes, a small h_i is mostly an accident."""
+DAMPING = 1.0
+"""Part of the mean of h that is added to each h_i: with little of it, the order is that of what looks harmless, not of what helps."""
 _PROBE_SEEDS = 0x5BD1E995_2545F491
 """Sets the probes' random numbers apart from the noise that trajectories of the same seed begin with."""
 

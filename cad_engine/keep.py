@@ -1,7 +1,7 @@
 """What must stay as it is: the predictions eps(x_t, c, t) that an edit shall leave alone, and the states at which they are looked at.
 
 Kept are the prompts of a keep list, each at states of its own sampling; the empty prompt at half of these, because guidance
-uses it in every picture; and at the concept's own states the empty prompt, the base prompt and the keep list by turns, because
+uses it in every picture; and at the states of the objective the empty prompt, the base prompt and the keep list by turns, because
 an edit is strongest there. Every state counts the same.
 """
 

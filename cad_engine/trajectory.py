@@ -30,6 +30,13 @@ class Point:
     eps_uncond: Tensor | None
 
 
+def together(points: Sequence[Point]) -> Point:
+    """Points at one and the same timestep as a single one, their trajectories one after the other."""
+    unconds = [point.eps_uncond for point in points if point.eps_uncond is not None]
+    eps_uncond = torch.cat(unconds) if len(unconds) == len(points) else None
+    return Point(points[0].t, torch.cat([point.x_t for point in points]), eps_uncond)
+
+
 def initial_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
     """x_T [count, C, H, W]; sample i depends on `seed + i` alone, so a batch size or a longer run changes none of them."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])

@@ -146,7 +146,9 @@ def _attribution(
 
     assert settings.size is not None
     try:
-        return denoiser.run(model, conditionings, work, size=settings.size, batch=settings.batch, weights=weights)
+        return denoiser.run(
+            model, conditionings, work, size=settings.size, batch=settings.batch, sums=weights * (2 if settings.kept_prompts else 1)
+        )
     finally:
         comfy.model_management.soft_empty_cache()
 

@@ -90,11 +90,11 @@ class ComfyDenoiser:
         return (x - x_0) / each
 
 
-def _memory_needed(model: ModelPatcher, weights: int, size: tuple[int, int], batch: int) -> float:
-    """Bytes beside the model: float32 sums of `weights` gradients, and the activations of a forward and backward."""
+def _memory_needed(model: ModelPatcher, sums: int, size: tuple[int, int], batch: int) -> float:
+    """Bytes beside the model: `sums` float32 numbers, and the activations of a forward and backward."""
     dtype = model.model.manual_cast_dtype or model.model.get_dtype()
     activations = size[0] * size[1] * batch * comfy.model_management.dtype_size(dtype) * _ACTIVATION_MIB * 1024**2
-    return 4 * weights + activations
+    return 4 * sums + activations
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def run(
     *,
     size: tuple[int, int],
     batch: int,
-    weights: int,
+    sums: int,
 ) -> T:
     """`work(denoiser)` with `model` loaded; the model is afterwards as it was, also when the work raises or is interrupted.
 
@@ -159,7 +159,7 @@ def run(
         conditionings: what CLIP made of each prompt that the work will ask for, as CLIPTextEncode gives it.
         size: (height, width) of the latents.
         batch: samples that the work computes together.
-        weights: number of weights whose gradients it sums.
+        sums: float32 numbers that it keeps on the device meanwhile, such as one gradient a weight.
     """
     clone = model.clone()
     options = clone.model_options.setdefault("transformer_options", {})
@@ -170,7 +170,7 @@ def run(
     sampler = _Work(work, size)
     shape = (model.model.latent_format.latent_channels, *size)
     # ComfyUI frees memory for sampling a batch of noise, so it is told of a batch that needs as much as the gradients do.
-    rows = max(batch, math.ceil(_memory_needed(model, weights, size, batch) / model.model.memory_required([2, *shape])))
+    rows = max(batch, math.ceil(_memory_needed(model, sums, size, batch) / model.model.memory_required([2, *shape])))
     noise = torch.zeros(rows, *shape)
     guider.sample(noise, torch.zeros_like(noise), sampler, torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
     return sampler.result

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cad_engine.attribution import Attribution, attribution_scores
+from cad_engine.attribution import Attribution, attribute, attribution_scores
 from cad_engine.attribution_file import load_attribution, save_attribution
 from cad_engine.components import choose_layers
 from cad_engine.concept import ConceptSettings, attribute_concept, concept_kept, concept_objective
@@ -18,8 +18,9 @@ from cad_engine.erasure import edit_from_attribution
 from cad_engine.errors import CadError
 from cad_engine.harm import DAMPING, KEEP_WEIGHT, harm, per_harm, probe
 from cad_engine.keep import States, kept_states, objective_states
-from cad_engine.objective import Objective
+from cad_engine.objective import Objective, erase_objective
 from cad_engine.selection import select
+from cad_engine.trajectory import sample_trajectories
 from tests.checkpoints.tiny_checkpoints import make_tiny
 from tests.test_attribution import assert_close, plain_eps
 from tests.test_cli import SMALL, run_quietly
@@ -86,14 +87,14 @@ def test_probes_estimate_the_squared_jacobian() -> None:
     name = choose_layers(denoiser.layers, ("cross_attention",))[0]
     one = concept_objective(denoiser, replace(SETTINGS, trajectories=1, steps=1))
     (target,) = one.targets
-    many = replace(one, targets=[replace(target, x_t=target.x_t.repeat(400, 1, 1, 1), eps=target.eps.repeat(400, 1, 1, 1))])
+    many = replace(one, targets=[replace(target, x_t=target.x_t.repeat(150, 1, 1, 1), eps=target.eps.repeat(150, 1, 1, 1))])
     estimate = harm(denoiser, many, [objective_states(many)], [name], batch=50)[name] / (1 + KEEP_WEIGHT)
 
     weight = denoiser.layers[name].weight.requires_grad_(True)
     eps = plain_eps(denoiser, target.x_t.double(), target.t, one.conditioning).flatten()
     squares = [torch.autograd.grad(value, weight, retain_graph=True)[0].square() for value in eps]
     exact = (2 * weight.square() * torch.stack(squares).sum(dim=0) / eps.numel()).detach()
-    assert float(estimate.sum()) == pytest.approx(float(exact.sum()), rel=0.1)
+    assert float(estimate.sum()) == pytest.approx(float(exact.sum()), rel=0.15)
     assert torch.corrcoef(torch.stack([estimate.flatten(), exact.flatten()]))[0, 1] > 0.95
 
 
@@ -122,8 +123,10 @@ def test_no_keep_list_is_the_papers_rule_to_the_bit() -> None:
     settings = replace(SETTINGS, keep=("", "  "))
     plain = attribute_concept(denoiser, settings)
     assert (plain.score, plain.info["keep"]) == ("attribution", [])
-    objective = concept_objective(denoiser, settings)
-    scores, mass = attribution_scores(denoiser, objective, list(plain.layers), batch=settings.batch)
+    concept, base, empty = (denoiser.encode_prompt(prompt) for prompt in ("a star", "a shape", ""))
+    points, _ = sample_trajectories(denoiser, concept, empty, trajectories=3, steps=2, cfg=3.0, seed=9, batch=2)
+    objective = erase_objective(denoiser, concept, base, points, batch=2)
+    scores, mass = attribution_scores(denoiser, objective, list(plain.layers), batch=2)
     for name, layer in plain.layers.items():
         dense = torch.zeros(layer.out_features * layer.in_features).index_put_((layer.index,), layer.score)
         assert torch.equal(dense.view(layer.out_features, -1), scores[name].float())
@@ -134,8 +137,10 @@ def test_no_keep_list_is_the_papers_rule_to_the_bit() -> None:
 @pytest.mark.parametrize("objective", ["erase", "amplify"])
 def test_masses_stay_those_of_the_attribution_and_signs_too(objective: str) -> None:
     settings = replace(SETTINGS, objective=objective)  # type: ignore[arg-type]
-    kept = attribute_concept(Prompted().denoiser, settings)
-    plain = attribute_concept(Prompted().denoiser, replace(settings, keep=()))
+    denoiser = Prompted().denoiser
+    kept = attribute_concept(denoiser, settings)
+    names = choose_layers(denoiser.layers, settings.components)
+    plain = attribute(denoiser, concept_objective(denoiser, settings), names, info={"objective": objective}, batch=2)
     assert (kept.score, kept.info["score"]) == ("attribution per harm", "attribution per harm")
     assert kept.info["keep"] == ["a circle", "a heart"]
     for name, layer in plain.layers.items():
@@ -156,7 +161,7 @@ def test_ranking_per_harm_gains_as_much_for_less_harm() -> None:
     objective = concept_objective(denoiser, SETTINGS)
     kept = concept_kept(denoiser, SETTINGS, objective)
     per = attribute_concept(denoiser, SETTINGS)
-    plain = attribute_concept(denoiser, replace(SETTINGS, keep=()))
+    plain = attribute(denoiser, objective, list(per.layers), info={"objective": "erase"}, batch=2)
     harms = harm(denoiser, objective, kept, list(plain.layers), seed=1234)  # other probes than those that ranked
     assert harm_taken(per, harms, 0.005) < 0.5 * harm_taken(plain, harms, 0.005)
 
@@ -185,6 +190,24 @@ def test_what_is_kept_and_where() -> None:
     states = torch.cat([at_concept.t[:, None], at_concept.x_t.flatten(1)], dim=1)
     assert {tuple(row) for row in everywhere.tolist()} == {tuple(row) for row in states.tolist()}
     assert len({tuple(x.flatten().tolist()) for x in (kept[0].x_t[0], kept[2].x_t[0], at_concept.x_t[0])}) == 3  # no noise shared
+
+
+@pytest.mark.parametrize("trajectories", [1, 4, 5])
+def test_half_of_the_trajectories_are_the_base_prompts(trajectories: int) -> None:
+    denoiser = Prompted().denoiser
+    objective = concept_objective(denoiser, replace(SETTINGS, trajectories=trajectories))
+    of_base = trajectories // 2
+    x_t = objective.targets[1].x_t
+    expected, first = [], 9
+    for prompt, count in (("a star", trajectories - of_base), ("a shape", of_base)):
+        if count:
+            cond, empty = denoiser.encode_prompt(prompt), denoiser.encode_prompt("")
+            points, _ = sample_trajectories(denoiser, cond, empty, trajectories=count, steps=2, cfg=3.0, seed=first)
+            expected.append(points[1].x_t)
+        first += count
+    torch.testing.assert_close(x_t, torch.cat(expected))
+    eps = denoiser.eps(x_t, objective.targets[1].t, denoiser.encode_prompt("a shape"))
+    torch.testing.assert_close(objective.targets[1].eps, eps.detach())
 
 
 def test_settings_of_the_keep_list() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from ..attribution import Attribution, ablated_sign
 from ..reduction import LayerScores, share_count
@@ -23,11 +24,17 @@ def _right_total(layer: LayerScores, sign: int) -> int:
     return int(layer.histogram[0 if sign > 0 else 1].sum(dtype=torch.int64))
 
 
-def row_rule_counts(layer: LayerScores, sign: int, ratios: Iterable[float], at_least: int = 0) -> list[int]:
-    """Weights of `layer` that rule "row" takes at each ratio; `at_least` 1 gives rule "row_min1"."""
-    kept = layer.index[layer.score * sign > 0] // layer.in_features
-    in_row = torch.bincount(kept, minlength=layer.out_features)
-    return [int(in_row.clamp(max=max(at_least, share_count(ratio, layer.in_features))).sum()) for ratio in ratios]
+def right_in_rows(layer: LayerScores, sign: int) -> Tensor:
+    """How many kept scores of `sign` each row has, int64 [out_features]."""
+    # One pass over the ascending index: dividing and counting it takes several times as long for a model's tens of millions.
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), (layer.score * sign > 0).cumsum(0)])
+    row_starts = torch.arange(layer.out_features + 1) * layer.in_features
+    return before[torch.searchsorted(layer.index, row_starts)].diff()
+
+
+def row_rule_counts(layer: LayerScores, in_rows: Tensor, ratios: Iterable[float], at_least: int = 0) -> list[int]:
+    """Weights of `layer` that rule "row" takes at each ratio, from `right_in_rows`; `at_least` 1 gives rule "row_min1"."""
+    return [int(in_rows.clamp(max=max(at_least, share_count(ratio, layer.in_features))).sum()) for ratio in ratios]
 
 
 def taken_counts(attribution: Attribution, rule: Rule, ratios: Iterable[float]) -> list[int]:
@@ -39,5 +46,5 @@ def taken_counts(attribution: Attribution, rule: Rule, ratios: Iterable[float]) 
     if rule == "layer":
         sizes = [(layer.out_features * layer.in_features, _right_total(layer, sign)) for layer in layers]
         return [sum(min(share_count(ratio, size), available) for size, available in sizes) for ratio in ratios]
-    by_layer = [row_rule_counts(layer, sign, ratios, at_least=1 if rule == "row_min1" else 0) for layer in layers]
+    by_layer = [row_rule_counts(layer, right_in_rows(layer, sign), ratios, at_least=1 if rule == "row_min1" else 0) for layer in layers]
     return [sum(counts) for counts in zip(*by_layer, strict=True)]

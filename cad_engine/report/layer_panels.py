@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..attribution import Attribution, ablated_sign
+from .fonts import families
 from .plot_style import (
     BAND,
     FAINT,
@@ -28,7 +30,7 @@ from .plot_style import (
     label,
     under_title,
 )
-from .text import shortened
+from .text import compact, shortened
 from .unet_map import Place
 
 NAMED_LAYERS = 112
@@ -60,27 +62,48 @@ def side_strip(axes: Axes, places: Sequence[Place], height: float) -> None:
             axes.text(0.5, (start + stop) / 2, side, ha="center", va="center", fontsize=7, color=INK)
 
 
-def layer_labels(places: Sequence[Place], height: float) -> tuple[list[float], list[str]]:
-    """Positions and texts beside the layers: one a layer where there is room, else one a block; `height` in inches."""
+class Labelled(NamedTuple):
+    """Layers `start` to `stop` (not included) share one label: a single layer, or a block where there is no room for each."""
+
+    label: str
+    start: int
+    stop: int
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.stop) / 2
+
+
+def layer_labels(places: Sequence[Place], height: float) -> list[Labelled]:
+    """The labels beside the layers: one a layer where there is room, else one a block; `height` in inches."""
     if len(places) <= NAMED_LAYERS:
-        return [row + 0.5 for row in range(len(places))], [shortened(place.label, _LABEL_LIMIT) for place in places]
-    ticks: list[float] = []
-    labels: list[str] = []
-    for group, start, stop in _runs([place.group or place.side for place in places]):
-        middle = (start + stop) / 2
-        if not ticks or (middle - ticks[-1]) / len(places) * height > 0.15:  # else it would touch the one above
-            ticks.append(middle)
-            labels.append(group)
-    return ticks, labels
+        return [Labelled(shortened(place.label, _LABEL_LIMIT), row, row + 1) for row, place in enumerate(places)]
+    labels: list[Labelled] = []
+    for block in map(Labelled._make, _runs([place.group or place.side for place in places])):
+        # Else it would touch the one above.
+        if not labels or (block.middle - labels[-1].middle) / len(places) * height > 0.15:
+            labels.append(block)
+    return labels
 
 
-def soften_labels(axes: Axes, places: Sequence[Place], chosen: Sequence[bool]) -> None:
-    """Grey for the labels of layers, or blocks, of which nothing is chosen."""
-    named = len(places) <= NAMED_LAYERS
-    groups = {place.group or place.side for place, taken in zip(places, chosen, strict=True) if taken}
-    for number, text in enumerate(axes.get_yticklabels()):
-        if not (chosen[number] if named else text.get_text() in groups):
+def show_labels(axes: Axes, labels: Sequence[Labelled], chosen: Sequence[bool], size: float) -> None:
+    """The labels at the left; those of which nothing is chosen in grey."""
+    axes.set_yticks([rows.middle for rows in labels])
+    axes.set_yticklabels([rows.label for rows in labels], fontsize=size, fontfamily=families(), parse_math=False)
+    axes.tick_params(axis="y", length=0, pad=5)
+    for text, rows in zip(axes.get_yticklabels(), labels, strict=True):
+        if not any(chosen[rows.start : rows.stop]):
             text.set_color(FAINT)
+
+
+def show_counts(axes: Axes, labels: Sequence[Labelled], counts: Sequence[int]) -> None:
+    """How many weights are taken of each layer, or of each block that has a label, at the right of a panel."""
+    at_right = axes.get_yaxis_transform()
+    axes.text(1.056, 0, "taken", transform=at_right, ha="center", va="bottom", fontsize=7, color=SOFT)
+    for rows in labels:
+        count = sum(counts[rows.start : rows.stop])
+        if count:
+            axes.text(1.09, rows.middle, compact(count), transform=at_right, ha="right", va="center", fontsize=6, color=INK)
 
 
 def layer_axis(axes: Axes, places: Sequence[Place]) -> None:
@@ -95,7 +118,7 @@ def layer_axis(axes: Axes, places: Sequence[Place]) -> None:
 def mass_by_layer(axes: Axes, attribution: Attribution, names: Sequence[str], chosen: Collection[str], taken: Mapping[str, float]) -> None:
     """Positive and negative mass of each layer of `names`; those outside of `chosen` are grey.
 
-    `taken`: sum of the scores that a selection takes, by layer, drawn darker inside of the bars.
+    `taken`: attribution of the weights that a selection takes, by layer, drawn darker inside of the bars.
     """
     mass = np.array([attribution.layers[name].mass for name in names]).reshape(-1, 2)
     rows = np.arange(len(names)) + 0.5
@@ -104,8 +127,9 @@ def mass_by_layer(axes: Axes, attribution: Attribution, names: Sequence[str], ch
     for side, colour in ((0, POSITIVE), (1, NEGATIVE)):
         colours = [colour if name in chosen else UNCHOSEN for name in names]
         axes.barh(rows, mass[:, side], height=thickness, color=colours, linewidth=0, zorder=2)
-    dark = POSITIVE_TAKEN if ablated_sign(attribution.objective) > 0 else NEGATIVE_TAKEN
-    axes.barh(rows, [taken.get(name, 0.0) for name in names], height=thickness, color=dark, linewidth=0, zorder=2)
+    if taken:
+        dark = POSITIVE_TAKEN if ablated_sign(attribution.objective) > 0 else NEGATIVE_TAKEN
+        axes.barh(rows, [taken.get(name, 0.0) for name in names], height=thickness, color=dark, linewidth=0, zorder=2)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=4)
     low, high = min(mass[:, 1].min(initial=0), 0), max(mass[:, 0].max(initial=0), 0)
     room = 0.05 * (high - low) or 1.0
@@ -128,7 +152,7 @@ def mass_by_timestep(axes: Axes, scale: Axes, attribution: Attribution, names: S
     mass = np.stack([attribution.layers[name].timestep_mass[:, column].numpy() for name in names]).astype(np.float64) * sign
     steps = len(attribution.timesteps)
     bare(axes, f"{'Positive' if sign > 0 else 'Negative'} attribution by timestep", below=True)
-    under_title(axes, "sum of scores, on a square-root scale", colour=SOFT)
+    under_title(axes, "sum over the weights, on a square-root scale", colour=SOFT)
     # The square root shows weak layers beside a few strong ones.
     largest = float(mass.max(initial=0)) or 1.0
     norm = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..attribution import Attribution, ablated_sign
-from .counts import RATIOS, row_rule_counts, usable_ratios
+from .counts import RATIOS, right_in_rows, row_rule_counts, usable_ratios
 from .html import Cell, ReportTable, Share
 from .text import percent
 from .unet_map import Side, locate
@@ -45,7 +45,7 @@ def layer_rows(attribution: Attribution, ratios: Sequence[float]) -> list[LayerR
     for name in sorted(attribution.layers, key=locate):
         place, layer, mass = locate(name), attribution.layers[name], masses[name]
         share = mass[side_of_mass] / total if total else 0.0
-        taken = tuple(row_rule_counts(layer, sign, ratios))
+        taken = tuple(row_rule_counts(layer, right_in_rows(layer, sign), ratios))
         rows.append(LayerRow(name, place.label, place.side, layer.out_features * layer.in_features, *mass, share, taken))
     return rows
 

@@ -6,7 +6,7 @@ Uses matplotlib's objects alone, no global state, so that figures can be made in
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,11 +17,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ..attribution import Attribution
+from ..attribution import SCORES, Attribution
 from ..selection import Rule, select
 from .counts import RATIOS, usable_ratios
 from .fonts import families, text_width
-from .layer_panels import NAMED_LAYERS, layer_axis, layer_labels, mass_by_layer, mass_by_timestep, side_strip, soften_labels
+from .layer_panels import NAMED_LAYERS, layer_axis, layer_labels, mass_by_layer, mass_by_timestep, show_counts, show_labels, side_strip
 from .plot_style import INK, SOFT, label
 from .score_panels import magnitudes, weights_taken
 from .text import counted, percent, shortened
@@ -75,40 +75,43 @@ def attribution_figure(
         return figure.add_axes((left / WIDTH, (height - top - tall) / height, width / WIDTH, tall / height))
 
     _heading(figure, attribution, title, len(part.layers), height)
-    ticks, labels = layer_labels(places, map_height)
+    labels = layer_labels(places, map_height)
     size = _LABEL_SIZE if count <= _ROOMY else _DENSE_SIZE if count <= NAMED_LAYERS else _GROUP_SIZE
-    left = _EDGE + _STRIP + 0.25 + max(text_width(text, size) for text in labels) / 72  # points an inch
+    left = _EDGE + _STRIP + 0.25 + max(text_width(text, size) for text, _, _ in labels) / 72  # points an inch
     usable = WIDTH - left - _RIGHT
     strip = axes(_EDGE, _TOP, _STRIP, map_height)
     bars = axes(left, _TOP, 0.52 * usable, map_height)
-    heat = axes(left + 0.56 * usable, _TOP, 0.44 * usable, map_height)
+    heat = axes(left + 0.58 * usable, _TOP, 0.42 * usable, map_height)
     scale = axes(WIDTH - _RIGHT + 0.12, _TOP, 0.13, min(1.6, map_height))
     lower = _TOP + map_height + _GAP
     histogram = axes(0.75, lower, 3.65, _LOWER)
     counts = axes(5.1, lower, WIDTH - 5.1 - 0.2, _LOWER)
 
     side_strip(strip, places, map_height)
-    sums = {name: float(scores.sum()) for name, scores in taken.items()}
-    mass_by_layer(bars, attribution, names, chosen, sums)
-    label(bars, _sum_label(ratio, sums))
+    summed = attribution.score == SCORES[0]  # else a score is no part of the mass
+    mass_by_layer(bars, attribution, names, chosen, {name: float(scores.sum()) for name, scores in taken.items()} if summed else {})
+    label(bars, _sum_label(ratio, summed, bool(taken)))
     mass_by_timestep(heat, scale, attribution, names, chosen)
     for panel in (bars, heat):
         layer_axis(panel, places)
     heat.yaxis.set_major_locator(NullLocator())
-    bars.set_yticks(ticks)
-    bars.set_yticklabels(labels, fontsize=size, fontfamily=families(), parse_math=False)
-    bars.tick_params(axis="y", length=0, pad=5)
-    soften_labels(bars, places, [name in chosen for name in names])
+    show_labels(bars, labels, [name in chosen for name in names], size)
+    if taken:
+        show_counts(bars, labels, [len(taken.get(name, ())) for name in names])
     magnitudes(histogram, part, taken, ratio, rule)
     weights_taken(counts, part, usable_ratios(part, ratios if ratio is None else _with(ratios, ratio)), ratio, rule)
     return figure
 
 
-def _sum_label(ratio: float | None, sums: Mapping[str, float]) -> str:
+def _sum_label(ratio: float | None, summed: bool, any_taken: bool) -> str:
     """What the bars are, and their darker part."""
-    if ratio is None:
-        return "sum of scores"
-    return f"sum of scores; dark: taken at {percent(ratio)}" if sums else f"sum of scores; none is taken at {percent(ratio)}"
+    if ratio is None or (any_taken and not summed):
+        return "sum over the weights"
+    return (
+        f"sum over the weights; dark: taken at {percent(ratio)}"
+        if any_taken
+        else f"sum over the weights; none is taken at {percent(ratio)}"
+    )
 
 
 def _map_height(count: int) -> float:
@@ -146,7 +149,7 @@ def _heading(figure: Figure, attribution: Attribution, title: str | None, chosen
         counted(layers, "layer") if chosen == layers else f"{chosen:,} of {counted(layers, 'layer')} chosen, the others grey",
         counted(attribution.weights_total, "weight"),
         counted(len(attribution.timesteps), "timestep"),
-        *([f"{counted(len(keep), 'prompt')} protected"] if isinstance(keep, list) and keep else []),
+        *([f"{counted(len(keep), 'prompt')} kept"] if isinstance(keep, list) and keep else []),
     ]
     text = partial(figure.text, _EDGE / WIDTH, parse_math=False, fontfamily=families())
     text(1 - 0.42 / height, shortened(title, 75), fontsize=15, fontweight="bold", color=INK)

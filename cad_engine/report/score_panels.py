@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, NullLocator
 
@@ -48,7 +49,7 @@ def magnitudes(axes: Axes, attribution: Attribution, taken: Mapping[str, np.ndar
     room_above(axes, 0.7, float((counts[:, shown] / octaves).max()), 1 / _BELOW_LEGEND)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
-    label(axes, "magnitude of the score", "weights per doubling")
+    label(axes, f"magnitude of the {attribution.score}", "weights per doubling")
     axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2, handlelength=1.2, columnspacing=1.2, labelcolor=INK, borderpad=0.1)
 
 
@@ -58,12 +59,24 @@ def _mark(axes: Axes, attribution: Attribution, taken: np.ndarray, sides: np.nda
     colour = POSITIVE if sign > 0 else NEGATIVE
     text = f"taken at {percent(ratio)}, rule “{rule}”"
     axes.stairs(taken, sides, fill=True, color=colour, alpha=0.35, linewidth=0, label=text, zorder=2)
-    kept = np.concatenate([layer.score[layer.score * sign > 0].abs().double().numpy() for layer in attribution.layers.values()])
-    count = min(len(kept), share_count(ratio, attribution.weights_total))
-    if count:
-        threshold = float(np.partition(kept, len(kept) - count)[len(kept) - count])
+    threshold = global_threshold(attribution, ratio)
+    if threshold is not None:
         text = f"global threshold for {percent(ratio)}"
         axes.axvline(threshold, 0, _BELOW_LEGEND, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=text, zorder=4)
+
+
+def global_threshold(attribution: Attribution, ratio: float) -> float | None:
+    """The magnitude of the weakest score that rule "global" takes at `ratio`; None when it takes none."""
+    sign = ablated_sign(attribution.objective)
+    counts = torch.stack([layer.histogram[0 if sign > 0 else 1] for layer in attribution.layers.values()]).sum(dim=0, dtype=torch.int64)
+    above = counts.flip(0).cumsum(0).flip(0)
+    count = min(share_count(ratio, attribution.weights_total), int(above[0]))
+    if not count:
+        return None
+    # Of tens of millions of scores only those from the threshold's own bin upwards are looked at.
+    edge = bin_edges()[int((above >= count).nonzero().max())]
+    strong = torch.cat([score[score >= edge] for score in (layer.score * sign for layer in attribution.layers.values())])
+    return float(strong.topk(min(count, len(strong))).values[-1]) if len(strong) else None
 
 
 def weights_taken(axes: Axes, attribution: Attribution, ratios: Sequence[float], ratio: float | None, rule: Rule) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..attribution import Attribution, ablated_sign
 from ..reduction import HISTOGRAM_BINS, LayerScores, bin_edges
 from ..selection import RULES
-from .counts import row_rule_counts, taken_counts, usable_ratios
+from .counts import right_in_rows, row_rule_counts, taken_counts, usable_ratios
 from .text import shortened
 from .unet_map import locate
 
@@ -52,6 +52,7 @@ def viewer_data(attribution: Attribution, chosen: Collection[str] | None = None)
     ratios = usable_ratios(attribution, RATIOS)
     bins = _Bins([attribution.layers[name] for name in names])
     timesteps = _Timesteps(attribution.timesteps, len(names))
+    in_rows = {name: right_in_rows(attribution.layers[name], sign) for name in names}
     return {
         "format": FORMAT,
         "info": _facts(attribution.info),
@@ -71,8 +72,8 @@ def viewer_data(attribution: Attribution, chosen: Collection[str] | None = None)
                 "timestep_mass": timesteps.sums(layer.timestep_mass),
                 "below": bins.below(layer),
                 "histogram": bins.counts(layer),
-                "row": row_rule_counts(layer, sign, ratios),
-                "row_min1": row_rule_counts(layer, sign, ratios, at_least=1),
+                "row": row_rule_counts(layer, in_rows[name], ratios),
+                "row_min1": row_rule_counts(layer, in_rows[name], ratios, at_least=1),
             }
             for name, layer in ((name, attribution.layers[name]) for name in names)
         ],

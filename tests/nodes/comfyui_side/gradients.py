@@ -73,7 +73,7 @@ def case(family: str, storage: str, with_lora: bool, offloaded: bool) -> float:
         return objective, scores, effective
 
     objective, scores, effective = denoiser.run(
-        model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=2, weights=sum(delta.numel() for delta in deltas.values())
+        model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=2, sums=sum(delta.numel() for delta in deltas.values())
     )
     kept = {name for name in stored if torch.equal(effective[name], stored[name])}
     patched = {name.removeprefix("diffusion_model.") for name in deltas}

@@ -73,7 +73,7 @@ def run(model: Any, family: str, stop_at: int | None) -> weakref.ref[Any]:
 
     conds = {text: tiny.conditioning(family, seed) for seed, text in enumerate(SETTINGS.prompts())}
     try:
-        denoiser.run(model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=2, weights=0)
+        denoiser.run(model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=2, sums=0)
         assert stop_at is None
     except Stop:
         assert stop_at is not None

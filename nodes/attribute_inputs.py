@@ -49,7 +49,8 @@ def _always_shown() -> list[io.Input]:
             multiline=True,
             placeholder="prompts to protect, one per line",
             tooltip="Concepts that must stay, one prompt per line. Weights that they need are ranked down. Takes more time for "
-            "every line; empty is the paper's rule. Use the selection 'global' in CAD Erase with it.",
+            "every line; empty is the paper's rule. With it, use the components 'cross-attention' here and the selection 'global' in "
+            "CAD Erase.",
         ),
         io.Combo.Input(
             "objective",

@@ -114,9 +114,34 @@ def test_what_a_ratio_takes_of_each_layer(rule: str, objective: str) -> None:
     layers = [attribution.layers[name] for name in names]
     expected = [float(layer.score[torch.isin(layer.index, chosen[name])].sum()) for name, layer in zip(names, layers, strict=True)]
     assert dark == pytest.approx(expected)
-    assert figure.axes[1].get_xlabel() == "sum of scores; dark: taken at 5\u00a0%"
-    assert attribution_figure(attribution).axes[1].get_xlabel() == "sum of scores"
-    assert attribution_figure(attribution, ratio=0.001).axes[1].get_xlabel() == "sum of scores; none is taken at 0.1\u00a0%"
+    assert figure.axes[1].get_xlabel() == "sum over the weights; dark: taken at 5\u00a0%"
+    assert attribution_figure(attribution).axes[1].get_xlabel() == "sum over the weights"
+    assert attribution_figure(attribution, ratio=0.001).axes[1].get_xlabel() == "sum over the weights; none is taken at 0.1\u00a0%"
+
+
+def taken_texts(figure: Figure) -> list[str]:
+    """The counts beside the layers, from the top."""
+    return [text.get_text() for text in figure.axes[1].texts if text.get_text() != "taken" and text.get_fontsize() == 6]
+
+
+@pytest.mark.parametrize("model", [SD15, SDXL])
+def test_counts_stand_beside_the_layers_or_blocks(model: dict[str, int]) -> None:
+    attribution = random_attribution(ff_names(model))
+    counts = {name: len(index) for name, index in select(attribution, 0.05, "global").items()}
+    blocks = [sum(counts[name] for name in ff_names({block: number})) for block, number in model.items()]
+    expected = list(counts.values()) if model is SD15 else blocks
+    assert taken_texts(attribution_figure(attribution, ratio=0.05, rule="global")) == list(map(str, expected))
+    assert taken_texts(attribution_figure(attribution)) == []
+
+
+def test_scores_per_harm_are_no_part_of_the_mass() -> None:
+    attribution = random_attribution(ff_names(SD15)[:6])
+    attribution.info["score"] = "attribution per harm"
+    figure = attribution_figure(attribution, ratio=0.05)
+    assert POSITIVE_TAKEN not in bars(figure)
+    assert len(taken_texts(figure)) == 6
+    assert figure.axes[1].get_xlabel() == "sum over the weights"
+    assert figure.axes[4].get_xlabel() == "magnitude of the attribution per harm"
 
 
 @pytest.mark.parametrize(("model", "named"), [(SD15, True), (SDXL, False)])
@@ -147,7 +172,7 @@ def test_the_heading_says_what_was_attributed() -> None:
     assert texts == [
         "Attribution of “van gogh”",
         "to erase, against the base prompt “a painting”",
-        "Stable Diffusion 1.x  ·  1 layer  ·  640 weights  ·  4 timesteps  ·  2 prompts protected",
+        "Stable Diffusion 1.x  ·  1 layer  ·  640 weights  ·  4 timesteps  ·  2 prompts kept",
     ]
     attribution.info |= {"base": " ", "family": "x" * 1000, "keep": []}
     assert attribution_figure(attribution).texts[1].get_text() == "to erase, against the empty prompt"
@@ -212,3 +237,11 @@ def test_the_same_attribution_makes_the_same_bytes_in_any_thread() -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(CadError, match="missing"):
         save_png(Image.new("RGB", (2, 2)), tmp_path / "missing" / "x.png")
+
+
+def test_a_histogram_that_does_not_fit_the_scores_is_drawn() -> None:
+    """Files are checked for sane values, not for whether their parts agree."""
+    attribution = random_attribution(ff_names(SD15)[:2])
+    for layer in attribution.layers.values():
+        layer.histogram[:, 900] = 10_000
+    assert len(png_bytes(attribution_figure(attribution, ratio=0.05, rule="global"))) > 10_000

@@ -1,0 +1,64 @@
+"""The sandbox in place of the checkpoints that a workflow names, so that it can be run anywhere, to its last node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from cad_engine.sandbox.checkpoint import SANDBOX_FILE
+from safetensors.torch import load_file, save_file
+
+Prompt = Mapping[str, Mapping[str, Any]]
+
+WORDS = {
+    "": "",
+    "a painting in the style of van gogh": "a shape in dotted style",
+    "a painting": "a shape",
+    "a wheat field in the style of van gogh": "a red ring in dotted style",
+    "a wheat field in the style of van gogh, shuimobysim, shukezouma": "a red ring in dotted style",
+    "a wheat field in the style of rembrandt": "a red ring in striped style",
+    "a photo of a church": "a star",
+    "a photo of a building": "a shape",
+    "a photo of a church in a village": "a blue star",
+    "a photo of a lighthouse by the sea": "a blue arrow",
+}
+"""What the sandbox understands in place of the words in the workflows."""
+
+RATIO = 0.03
+"""The sandbox's rows are too short for the paper's ratio, which takes nothing from them."""
+QUICK = {"trajectories": 4, "steps": 4}
+
+
+def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
+    """`prompt` with the sandbox in place of Load Checkpoint, and with words, sizes and ratios that suit it; all else as it is."""
+    changed = {key: {"class_type": node["class_type"], "inputs": dict(node["inputs"])} for key, node in prompt.items()}
+    for node in changed.values():
+        inputs = node["inputs"]
+        match node["class_type"]:
+            case "CheckpointLoaderSimple":
+                node["class_type"], node["inputs"] = "CADLoadSandbox", {}  # the same outputs in the same order
+            case "CLIPTextEncode":
+                inputs["text"] = WORDS[inputs["text"]]
+            case "EmptyLatentImage":
+                inputs.update(width=64, height=64)
+            case "CADAttribute":
+                inputs.update(concept=WORDS[inputs["concept"]], base=WORDS[inputs["base"]], **QUICK)
+            case "CADErase" | "CADAttributionViewer":
+                inputs["ratio"] = RATIO
+    return changed
+
+
+def save_lora(path: Path, rank: int = 2, seed: int = 0) -> None:
+    """A LoRA of random numbers for the sandbox's attention, with names that ComfyUI understands."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, weight in load_file(SANDBOX_FILE).items():
+        layer = name.removeprefix("model.").removesuffix(".weight")
+        if layer.endswith((".to_q", ".to_k", ".to_v")):
+            rows, columns = weight.shape
+            tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, rank, generator=generator) / rank
+            tensors[f"{layer}.lora_down.weight"] = torch.randn(rank, columns, generator=generator) / columns
+    assert tensors
+    save_file(tensors, path)

@@ -1,0 +1,549 @@
+"""The shipped workflows: their nodes, settings and notes. tests.browser.make_workflows draws them in the real front end.
+
+Whoever opens one should see what it does, press Run, and know which knob to turn next. Those on the sandbox run anywhere as they
+are; the others need the checkpoint that is named in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.nodes.graph import Link, Node
+
+from .sheet import Compared, Group, Look, Sheet, group
+
+SD15 = {
+    "name": "v1-5-pruned-emaonly-fp16.safetensors",
+    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors?download=true",
+    "directory": "checkpoints",
+}
+SDXL = {
+    "name": "sd_xl_base_1.0.safetensors",
+    "url": "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors?download=true",
+    "directory": "checkpoints",
+}
+INK_LORA = {
+    "name": "MoXinV1.safetensors",
+    "url": "https://civitai.com/api/download/models/14856?type=Model&format=SafeTensor&size=full&fp=fp16",
+    "directory": "loras",
+}
+"""As ComfyUI's own templates give them."""
+
+SANDBOX_SAMPLING = {"steps": 15, "cfg": 3.0, "sampler_name": "ddim", "scheduler": "ddim_uniform"}
+SD15_SAMPLING = {"steps": 20, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal"}
+SDXL_SAMPLING = {"steps": 25, "cfg": 7.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+
+ATTRIBUTE = {
+    "base": "",
+    "keep": "",
+    "objective": "erase",
+    "components": "ff",
+    "trajectories": 20,
+    "steps": 10,
+    "cfg": 3.0,
+    "seed": 0,
+    "width": 0,
+    "height": 0,
+    "prompt": "",
+    "spacing": "trailing",
+    "batch": 4,
+    "checkpointing": False,
+    "largest_ratio": 0.0,
+    "cache": True,
+}
+"""CAD Attribute's own values."""
+
+PREVIEW, LINES = 250, 70
+"""Pixels for a preview picture, and for a few lines of text, on a node that runs."""
+
+VAN_GOGH_EDIT = "van-gogh-sd15"
+"""The name under which one workflow saves the edit that two others apply."""
+
+
+class Studio:
+    """What all pictures of a workflow are painted with: `width`, `height` and `batch` of the pictures, and how they are sampled."""
+
+    def __init__(self, sheet: Sheet, clip: Link, vae: Link, width: int, height: int, batch: int, sampling: Mapping[str, Any]) -> None:
+        self._sheet, self._vae, self._sampling = sheet, vae, sampling
+        self.negative = text(sheet, "Negative prompt (empty)", clip, "", 80)
+        self._latent = sheet.node("EmptyLatentImage", width=width, height=height, batch_size=batch)
+        self._seed = sheet.node("PrimitiveInt", "Seed of all pictures", value=1)
+
+    def group(self, title: str, *prompts: Node) -> Group:
+        """The prompts, and everything else that the pictures share."""
+        return group(title, [*prompts, self.negative, self._latent, self._seed])
+
+    def paint(self, title: str, model: Link | Node, prompt: Node, prefix: str) -> tuple[Group, Node]:
+        """A sampler, a decoder and the pictures; and the node that saves them."""
+        sampler = self._sheet.node(
+            "KSampler",
+            Look(room=PREVIEW),
+            model=model,
+            seed=self._seed,
+            **self._sampling,
+            positive=prompt,
+            negative=self.negative,
+            latent_image=self._latent,
+            denoise=1.0,
+        )
+        decoded = self._sheet.node("VAEDecode", samples=sampler, vae=self._vae)
+        saved = self._sheet.node("SaveImage", Look(width=420, height=400), images=decoded, filename_prefix=prefix)
+        return group(title, [sampler], [decoded, saved]), saved
+
+    def compare(self, prompts: Mapping[str, Node], before: Link | Node, after: Link | Node) -> None:
+        """Two columns that paint each of `prompts`, by what they are called, with either model."""
+        sides = []
+        for when, model in (("Before", before), ("After", after)):
+            sides.append([self.paint(f"{when}: {name}", model, prompt, f"CAD/{name} {when.lower()}") for name, prompt in prompts.items()])
+            self._sheet.column(*(frame for frame, _ in sides[-1]))
+        for name, (_, first), (_, second) in zip(prompts, *sides, strict=True):
+            self._sheet.compared.append(Compared(name, first, second))
+
+
+def sandbox_studio(sheet: Sheet, clip: Link, vae: Link, batch: int) -> Studio:
+    return Studio(sheet, clip, vae, 64, 64, batch, SANDBOX_SAMPLING)
+
+
+def sandbox(sheet: Sheet) -> tuple[Link, Link, Link, Node]:
+    """MODEL, CLIP, VAE and the node."""
+    node = sheet.node("CADLoadSandbox")
+    return node[0], node[1], node[2], node
+
+
+def checkpoint(sheet: Sheet, file: Mapping[str, str]) -> tuple[Link, Link, Link, Node]:
+    """MODEL, CLIP, VAE and the node."""
+    node = sheet.node("CheckpointLoaderSimple", Look(width=380, models=(file,)), ckpt_name=file["name"])
+    return node[0], node[1], node[2], node
+
+
+def text(sheet: Sheet, title: str, clip: Link, words: str, height: int = 110) -> Node:
+    """CLIP Text Encode."""
+    return sheet.node("CLIPTextEncode", Look(title, height=height), text=words, clip=clip)
+
+
+def attribute(sheet: Sheet, model: Link | Node, clip: Link, concept: str, **settings: Any) -> Node:
+    """CAD Attribute, as a knob; tall enough to show all of `keep`."""
+    values = {**ATTRIBUTE, "concept": concept, **settings}
+    more = 14 * len(values["keep"].splitlines())
+    look = Look(f"CAD Attribute: {concept}", width=420, more=more, room=PREVIEW + LINES, knob=True)
+    return sheet.node("CADAttribute", look, model=model, clip=clip, **values)
+
+
+def viewer(sheet: Sheet, attribution: Node, ratio: float, selection: str = "row") -> Node:
+    look = Look(width=640, height=1100)
+    return sheet.node("CADAttributionViewer", look, attribution=attribution, ratio=ratio, selection=selection, layers="")
+
+
+def erase(
+    sheet: Sheet, model: Link | Node, attribution: Link | Node, ratio: float, selection: str = "row", title: str = "CAD Erase"
+) -> Node:
+    return sheet.node(
+        "CADErase",
+        Look(title, width=380, room=LINES, knob=True),
+        model=model,
+        attribution=attribution,
+        ratio=ratio,
+        selection=selection,
+        strength=1.0,
+    )
+
+
+def erase_before_after() -> Sheet:
+    sheet = Sheet("cad_sandbox_erase_before_after")
+    model, clip, vae, loader = sandbox(sheet)
+    found = attribute(sheet, model, clip, "a star", base="a shape", components="ff + attention", batch=20)
+    shown = viewer(sheet, found, 0.03)
+    erased = erase(sheet, model, found, 0.03)
+    star = text(sheet, "Prompt with the concept", clip, "a blue star in dotted style")
+    ring = text(sheet, "Prompt without the concept", clip, "a blue ring in dotted style")
+    studio = sandbox_studio(sheet, clip, vae, batch=9)
+
+    start = sheet.note(
+        "Start here",
+        """
+# Suppress a concept: before and after
+
+Press **Run**. Nothing is downloaded and no GPU is needed: the *sandbox* is a small Stable Diffusion that comes with CAD and paints
+shapes, 64 x 64 pixels. All of this takes a minute or two on a CPU.
+
+1. **CAD Attribute** lets the model paint 20 stars and scores every weight: how much does it do to make it *a star* and not just
+*a shape*?
+2. **Attribution Viewer** shows where in the model these weights are.
+3. **CAD Erase** sets the strongest of them to zero, in a copy of the model.
+4. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
+
+## What to expect
+
+Most stars become something else, and most rings stay rings, somewhat worn. A model as small as this one holds its concepts close together,
+and zeroing weights in one go costs other pictures, too: try the prompts *a star* and *a heart*, which say less and suffer most. The
+workflow **cad_several_concepts** shows how to protect them.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **ratio** of CAD Erase: the part of the weights that is taken. Try 0.01 and 0.06. The attribution is not computed again. Give the
+viewer the same ratio to see them marked.
+- **strength**: 0.5 goes half the way to zero.
+- **concept** and **base** of CAD Attribute: *a heart* against *a shape*, *a red shape* against *a colored shape*, *a shape in dotted
+style* against *a shape*. Change the two prompts with them.
+
+The sandbox knows the shapes circle, square, triangle, star, heart, cross, ring, arrow and hexagon, the colours red, green, blue, yellow,
+purple and black, and the styles plain, outline, dotted, striped, blurry and negative.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
+    sheet.column(group("3 · Look at them", [shown]))
+    sheet.column(group("4 · Set them to zero", [erased]), studio.group("5 · What to paint", star, ring))
+    studio.compare({"star": star, "ring": ring}, model, erased)
+    return sheet
+
+
+def erase_artist_style() -> Sheet:
+    sheet = Sheet("cad_erase_artist_style_sd15")
+    model, clip, vae, loader = checkpoint(sheet, SD15)
+    found = attribute(sheet, model, clip, "a painting in the style of van gogh", base="a painting")
+    shown = viewer(sheet, found, 0.001)
+    erased = erase(sheet, model, found, 0.001)
+    saved = sheet.node("CADSaveEdit", Look(width=380, room=LINES), edit=erased[1], name=VAN_GOGH_EDIT, overwrite=True)
+    style = text(sheet, "Prompt with the style", clip, "a wheat field in the style of van gogh")
+    other = text(sheet, "Prompt with another style", clip, "a wheat field in the style of rembrandt")
+    studio = Studio(sheet, clip, vae, 512, 512, 2, SD15_SAMPLING)
+
+    start = sheet.note(
+        "Start here",
+        f"""
+# Take an artist's style out of Stable Diffusion 1.5
+
+You need **{SD15["name"]}** in `models/checkpoints`. Any other checkpoint of Stable Diffusion 1.x or 2.x will do: choose it in the loader.
+
+Press **Run**. **CAD Attribute** takes about as long as painting 25 pictures. Its result is kept on disk, so that it is computed only once
+for the same model, words and settings.
+
+1. **CAD Attribute** compares what the model does for *a painting in the style of van gogh* and for *a painting*, and scores
+every feed-forward weight by its part in the difference.
+2. **CAD Erase** sets one weight in a thousand to zero, in a copy of the model: the strongest of each row.
+3. The same pictures are painted *before* and *after*: of the style, and of another one, which should stay.
+4. **Save CAD Edit** writes what was changed to `models/cad_edits`, a small file. The workflow **cad_apply_shared_edit** uses it; others
+who have the same checkpoint can, too.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **ratio** of CAD Erase: 0.001 is the paper's. If the style is still there, raise it to 0.002 or 0.005; if other pictures suffer, lower
+it. Below 0.0008 the selection *row* takes nothing from most layers: use *global* there. The attribution is not computed again.
+- **concept** and **base** of CAD Attribute: the same words with and without what is to go.
+- **trajectories**: 5 gives a quick look, in a quarter of the time.
+- **keep**, one prompt per line, protects concepts that suffer, such as *a painting in the style of rembrandt*. It takes more time;
+set the selection of CAD Erase to *global* with it.
+- Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
+    sheet.column(group("3 · Look at them", [shown]))
+    sheet.column(group("4 · Set them to zero, and save that", [erased, saved]), studio.group("5 · What to paint", style, other))
+    studio.compare({"the style": style, "another style": other}, model, erased)
+    return sheet
+
+
+def erase_object() -> Sheet:
+    sheet = Sheet("cad_erase_object_sdxl")
+    model, clip, vae, loader = checkpoint(sheet, SDXL)
+    found = attribute(sheet, model, clip, "a photo of a church", base="a photo of a building", trajectories=8, batch=1, checkpointing=True)
+    shown = viewer(sheet, found, 0.001)
+    erased = erase(sheet, model, found, 0.001)
+    church = text(sheet, "Prompt with the object", clip, "a photo of a church in a village")
+    other = text(sheet, "Prompt without the object", clip, "a photo of a lighthouse by the sea")
+    studio = Studio(sheet, clip, vae, 1024, 1024, 1, SDXL_SAMPLING)
+
+    start = sheet.note(
+        "Start here",
+        f"""
+# Take an object out of Stable Diffusion XL
+
+You need **{SDXL["name"]}** in `models/checkpoints`. Fine-tunes of SDXL work as well: choose one in the loader.
+
+Press **Run**. **CAD Attribute** measures on 8 pictures of 10 steps here, and takes about as long as painting 10 pictures of 25 steps; with
+*checkpointing*, as set here, a third longer. Its result is kept on disk.
+
+1. **CAD Attribute** compares what the model does for *a photo of a church* and for *a photo of a building*. The base says what
+should be there instead.
+2. **CAD Erase** sets one weight in a thousand to zero, in a copy of the model.
+3. The same pictures are painted *before* and *after*: of the object, and of another one, which should stay.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **ratio** of CAD Erase: 0.001 is the paper's. Raise it if the church is still there, lower it if the lighthouse suffers. The
+attribution is not computed again.
+- **trajectories** of CAD Attribute: 8 save time; 20 are steadier.
+- **concept**, **base**: name the object as a prompt would. Try an empty base, which is the paper's.
+- **checkpointing** and **batch** (advanced inputs of CAD Attribute): the settings here need the least memory. With memory to spare,
+switch *checkpointing* off and raise *batch*; that is faster, and the scores stay the same.
+- Layers to spare go into *layers* of the Attribution Viewer; connect its *attribution* to CAD Erase then.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
+    sheet.column(group("3 · Look at them", [shown]))
+    sheet.column(group("4 · Set them to zero", [erased]), studio.group("5 · What to paint", church, other))
+    studio.compare({"a church": church, "a lighthouse": other}, model, erased)
+    return sheet
+
+
+def several_concepts() -> Sheet:
+    sheet = Sheet("cad_several_concepts")
+    model, clip, vae, loader = sandbox(sheet)
+    kept = "\n".join(("a circle", "a square", "a triangle", "a cross", "a ring", "an arrow", "a hexagon"))
+    settings = {"base": "a shape", "keep": kept, "components": "ff + attention", "trajectories": 12, "batch": 12}
+    star = attribute(sheet, model, clip, "a star", **settings)
+    heart = attribute(sheet, model, clip, "a heart", **settings)
+    without_star = erase(sheet, model, star, 0.1, "global", "CAD Erase: a star")
+    without_both = erase(sheet, without_star, heart, 0.1, "global", "CAD Erase: a heart")
+    saves = [
+        sheet.node(
+            "CADSaveEdit", Look(f"Save CAD Edit: {word}", width=380, room=LINES), edit=edit[1], name=f"sandbox-{word}", overwrite=True
+        )
+        for word, edit in (("star", without_star), ("heart", without_both))
+    ]
+    prompts = {words: text(sheet, f"Prompt: {words}", clip, words, 80) for words in ("a star", "a heart", "a blue arrow in dotted style")}
+    studio = sandbox_studio(sheet, clip, vae, batch=9)
+
+    start = sheet.note(
+        "Start here",
+        """
+# Several concepts, and keeping the rest
+
+Press **Run**. It runs on the sandbox, with nothing to download, and takes some minutes on a CPU.
+
+1. Two **CAD Attribute** find the weights of *a star* and of *a heart*. Both look at the model as it is, so that their order does
+not matter.
+2. **keep** holds what must stay, one prompt per line. Weights that those prompts need are ranked down.
+3. Two **CAD Erase**, one after the other, take both concepts out. Their selection is *global*, which is the one to use with *keep*.
+4. **Save CAD Edit** writes each edit to `models/cad_edits`. Each can be applied on its own with **Apply CAD Edit**, in any order.
+5. Pictures *before* and *after*: the two concepts that should go, and something else that should stay.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **ratio** of each CAD Erase: each concept has its own. The attribution is not computed again.
+- **keep**: add what suffers, one prompt per line; every line takes more time. Empty it and set the selection to *row* and the ratio to
+0.03 to see what the paper's rule does to the others.
+- **strength** of one CAD Erase at 0 switches that concept on again.
+- A third concept: copy one CAD Attribute and one CAD Erase, and put the new CAD Erase at the end of the chain.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Find the weights of each concept", [star], [heart]))
+    sheet.column(group("3 · Set them to zero, one after the other", [without_star, without_both]), group("4 · Save each", saves))
+    sheet.column(studio.group("5 · What to paint", *prompts.values()))
+    studio.compare(prompts, model, without_both)
+    return sheet
+
+
+def amplify_from_images() -> Sheet:
+    sheet = Sheet("cad_amplify_from_images")
+    model, clip, vae, loader = sandbox(sheet)
+    crescent = text(sheet, "Prompt with the concept", clip, "a crescent")
+    other = text(sheet, "Prompt without the concept", clip, "a heart")
+    studio = sandbox_studio(sheet, clip, vae, batch=9)
+
+    many = sheet.node("EmptyLatentImage", "24 tries", width=64, height=64, batch_size=24)
+    tried = sheet.node(
+        "KSampler",
+        "KSampler: 24 tries",
+        model=model,
+        seed=6,
+        **SANDBOX_SAMPLING,
+        positive=crescent,
+        negative=studio.negative,
+        latent_image=many,
+        denoise=1.0,
+    )
+    tries = sheet.node("VAEDecode", samples=tried, vae=vae)
+    all_tries = sheet.node("PreviewImage", Look("All tries (the first is 0)", height=320), images=tries)
+    picked = sheet.node("ImageFromBatch", Look("Pick the good ones", knob=True), image=tries, batch_index=8, length=5)
+    good = sheet.node("PreviewImage", Look("Learnt from these", height=320), images=picked)
+    encoded = sheet.node("VAEEncode", pixels=picked, vae=vae)
+
+    own = [sheet.node("LoadImage", Look(f"Your picture {number}", height=300, bypassed=True), image="example.png") for number in (1, 2)]
+    both = sheet.node("ImageBatch", Look(bypassed=True), image1=own[0], image2=own[1])
+    resized = sheet.node(
+        "ImageScale",
+        Look("Upscale Image: to the model's size", bypassed=True),
+        image=both,
+        upscale_method="area",
+        width=64,
+        height=64,
+        crop="center",
+    )
+    own_encoded = sheet.node("VAEEncode", Look("VAE Encode: connect to images", bypassed=True), pixels=resized, vae=vae)
+
+    found = attribute(sheet, model, clip, "a crescent", objective="amplify", images=encoded, batch=20)
+    amplified = sheet.node(
+        "CADAmplify",
+        Look(width=380, room=LINES, knob=True),
+        model=model,
+        attribution=found,
+        ratio=0.005,
+        selection="row_min1",
+        strength=1.0,
+    )
+
+    start = sheet.note(
+        "Start here",
+        """
+# Strengthen a concept with pictures of it
+
+Press **Run**. It runs on the sandbox, with nothing to download, and takes a minute or two on a CPU.
+
+The sandbox hardly knows the word *crescent*: of *24 tries*, about one in four shows one. Pictures of the concept tell it what was meant.
+Here, they are the model's own, picked by eye:
+
+1. 24 pictures are painted. Number 8 to 12 came out well.
+2. **CAD Attribute** with the objective *amplify* scores every weight by how much it keeps the model from painting *those* at the word
+*crescent*.
+3. **CAD Amplify** sets the strongest of these weights to zero, in a copy of the model.
+4. New pictures, of another seed, are painted *before* and *after*.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **Pick the good ones**: *batch_index* is the first picture that is taken, *length* how many. With squares picked instead, the word
+learns to mean squares.
+- **ratio** of CAD Amplify: more weights, a stronger effect; too many harm other pictures.
+- **selection** *row_min1* takes at least one weight of each row, even at small ratios.
+
+Without pictures, CAD Attribute uses the model's own for the concept, good and bad ones.
+""",
+    )
+    yours = sheet.note(
+        "Pictures of your own",
+        """
+A workflow cannot bring pictures along, so the lower branch is switched off (bypassed). To use it: choose your files in the two *Load Image*
+nodes, select the whole group, press **Ctrl + B**, and connect its *VAE Encode* to **images** of CAD Attribute. On Stable
+Diffusion 1.5 set the size to 512 x 512, on SDXL to 1024 x 1024. More *Batch Images* nodes join more pictures.
+""",
+    )
+    sheet.column(start, knobs, yours)
+    sheet.column(group("1 · Model", [loader]), studio.group("2 · What to paint", crescent, other))
+    sheet.column(
+        group("3 · Pictures to learn from: the model's own, picked", [many, tried, tries], [all_tries, picked], [good, encoded]),
+        group("Or pictures of your own (bypassed)", [own[0]], [own[1]], [both, resized, own_encoded]),
+    )
+    sheet.column(group("4 · Find the weights that hold it back", [found]), group("5 · Set them to zero", [amplified]))
+    studio.compare({"a crescent": crescent, "a heart": other}, model, amplified)
+    return sheet
+
+
+def apply_shared_edit() -> Sheet:
+    sheet = Sheet("cad_apply_shared_edit")
+    model, clip, vae, loader = checkpoint(sheet, SD15)
+    edited = sheet.node(
+        "CADApplyEdit", Look(width=380, room=LINES, knob=True), model=model, edit_name=f"{VAN_GOGH_EDIT}.safetensors", strength=1.0
+    )
+    style = text(sheet, "Prompt with the concept", clip, "a wheat field in the style of van gogh")
+    other = text(sheet, "Prompt without the concept", clip, "a wheat field in the style of rembrandt")
+    studio = Studio(sheet, clip, vae, 512, 512, 2, SD15_SAMPLING)
+    start = sheet.note(
+        "Start here",
+        f"""
+# Apply an edit that somebody shared
+
+A CAD edit is a small file that says which weights of a checkpoint are to change, and how far. It holds no weights.
+
+1. Put the file into **models/cad_edits** of ComfyUI and press **R** to refresh. (You have none? The workflow
+**cad_erase_artist_style_sd15** makes *{VAN_GOGH_EDIT}*.)
+2. Choose it in **Apply CAD Edit**, and in **Load Checkpoint** the checkpoint it was made for. Its node says what the edit is for. Another
+fine-tune of the same base works more or less, and the node says so; another architecture is refused.
+3. Press **Run** and compare *before* and *after*.
+
+Applying takes no time, and pictures are painted as fast as without.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green node",
+        """
+- **strength**: 1 is the edit as it was saved, 0 the model as it was, 0.5 half of the way. Above 1 and below 0 work, too: try -1.
+- Several edits: put one *Apply CAD Edit* after the other.
+- With LoRAs the order matters: see the workflow **cad_combine_with_lora**.
+
+`workflows/api/cad_apply_shared_edit.json` of this pack is the same for scripts.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Apply the edit", [edited]))
+    sheet.column(studio.group("3 · What to paint", style, other))
+    studio.compare({"the style": style, "another style": other}, model, edited)
+    return sheet
+
+
+def combine_with_lora() -> Sheet:
+    sheet = Sheet("cad_combine_with_lora")
+    model, clip, vae, loader = checkpoint(sheet, SD15)
+
+    def lora(onto: Link | Node, title: str) -> Node:
+        look = Look(title, width=380, knob=True, models=(INK_LORA,))
+        return sheet.node("LoraLoaderModelOnly", look, model=onto, lora_name=INK_LORA["name"], strength_model=0.8)
+
+    def edit(onto: Link | Node, title: str) -> Node:
+        look = Look(title, width=380, room=LINES, knob=True)
+        return sheet.node("CADApplyEdit", look, model=onto, edit_name=f"{VAN_GOGH_EDIT}.safetensors", strength=1.0)
+
+    first_lora = lora(model, "LoRA first ...")
+    lora_then_edit = edit(first_lora, "... then the edit")
+    first_edit = edit(model, "Edit first ...")
+    edit_then_lora = lora(first_edit, "... then the LoRA")
+    prompt = text(sheet, "Prompt", clip, "a wheat field in the style of van gogh, shuimobysim, shukezouma")
+    studio = Studio(sheet, clip, vae, 512, 512, 2, SD15_SAMPLING)
+    start = sheet.note(
+        "Start here",
+        f"""
+# CAD and LoRAs: the order matters
+
+You need **{SD15["name"]}** in `models/checkpoints`, a LoRA for it in `models/loras` (the one named here is an ink painting style), and an
+edit in `models/cad_edits` (the workflow **cad_erase_artist_style_sd15** makes *{VAN_GOGH_EDIT}*). Choose your own in the loaders.
+
+- **LoRA, then edit**: the chosen weights become zero *with* what the LoRA added to them.
+- **Edit, then LoRA**: the LoRA is added on top. What it adds to the chosen weights stays, and may bring the concept back.
+
+So put the edit **last** to suppress, and the LoRA last if it must stay whole. Pictures: the LoRA alone, and both orders, same seeds.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **strength** of Apply CAD Edit and **strength_model** of the LoRA.
+- **CAD Erase** and **CAD Amplify** chain like Apply CAD Edit.
+- A concept that the *LoRA* brought: connect CAD Attribute *after* the LoRA loader. It then looks at the model with the LoRA in it, and
+its edit belongs after the LoRA.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), studio.group("2 · What to paint", prompt))
+    sheet.column(group("3a · LoRA, then edit", [first_lora, lora_then_edit]), group("3b · Edit, then LoRA", [first_edit, edit_then_lora]))
+    painters = {"LoRA alone": first_lora, "LoRA, then edit": lora_then_edit, "Edit, then LoRA": edit_then_lora}
+    sheet.column(*(studio.paint(name, painter, prompt, f"CAD/{name}")[0] for name, painter in painters.items()))
+    return sheet
+
+
+SHEETS = (
+    erase_before_after,
+    erase_artist_style,
+    erase_object,
+    several_concepts,
+    amplify_from_images,
+    apply_shared_edit,
+    combine_with_lora,
+)
+"""Every shipped workflow."""
+
+API_TWINS = ("cad_sandbox_erase_before_after", "cad_apply_shared_edit")
+"""Workflows that scripts use, too; they have a twin in API format."""

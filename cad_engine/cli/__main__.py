@@ -1,5 +1,5 @@
 """`python -m cad_engine.cli` is `cad`."""
 
-from .app import main
+from . import main
 
 main()

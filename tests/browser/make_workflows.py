@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
 from tests.comfyui import comfyui
 from tests.nodes.server import PACK, Server
 

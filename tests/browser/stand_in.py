@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cad_engine.sandbox.checkpoint import SANDBOX_FILE
 from safetensors.torch import load_file, save_file
+
+from cad_engine.sandbox.checkpoint import SANDBOX_FILE
 
 Prompt = Mapping[str, Mapping[str, Any]]
 
@@ -32,8 +33,13 @@ QUICK = {"trajectories": 4, "steps": 4}
 
 
 def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
-    """`prompt` with the sandbox in place of Load Checkpoint, and with words, sizes and ratios that suit it; all else as it is."""
+    """`prompt` with the sandbox in place of Load Checkpoint, and with words, sizes and ratios that suit it; all else as it is.
+
+    A prompt that is on the sandbox already stays as it is.
+    """
     changed = {key: {"class_type": node["class_type"], "inputs": dict(node["inputs"])} for key, node in prompt.items()}
+    if any(node["class_type"] == "CADLoadSandbox" for node in changed.values()):
+        return changed
     for node in changed.values():
         inputs = node["inputs"]
         match node["class_type"]:
@@ -51,12 +57,12 @@ def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
 
 
 def save_lora(path: Path, rank: int = 2, seed: int = 0) -> None:
-    """A LoRA of random numbers for the sandbox's attention, with names that ComfyUI understands."""
+    """A LoRA of random numbers for the sandbox's feed-forward layers, with names that ComfyUI understands."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, weight in load_file(SANDBOX_FILE).items():
         layer = name.removeprefix("model.").removesuffix(".weight")
-        if layer.endswith((".to_q", ".to_k", ".to_v")):
+        if ".ff.net." in layer and weight.ndim == 2:
             rows, columns = weight.shape
             tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, rank, generator=generator) / rank
             tensors[f"{layer}.lora_down.weight"] = torch.randn(rank, columns, generator=generator) / columns

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-SIZE, MARGIN = 512, 16
-PAPER, INK, FAINT = "#1e1e1e", "#f2f2f2", "#a8a8a8"
+SIZE, MARGIN, TOP = 512, 16, 64
+PAPER, INK, FAINT, BRAND = "#1e1e1e", "#f2f2f2", "#a8a8a8", "#7fbf7f"
 COLUMNS = 3
 """Pictures side by side in a grid."""
 
@@ -29,12 +29,18 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _titled(title: str) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
-    """An empty thumbnail with its title; and where what follows may begin."""
+    """A thumbnail with its title at the bottom and CAD's name at the top; and where the title begins.
+
+    The template browser writes over the left half of the topmost `TOP` pixels.
+    """
     picture = Image.new("RGB", (SIZE, SIZE), PAPER)
     draw = ImageDraw.Draw(picture)
-    text = "\n".join(textwrap.wrap(title, 30))
-    draw.multiline_text((MARGIN, MARGIN), text, fill=INK, font=_font(30), spacing=6)
-    return picture, draw, round(draw.multiline_textbbox((MARGIN, MARGIN), text, font=_font(30), spacing=6)[3]) + MARGIN
+    draw.text((SIZE - MARGIN, TOP // 2), "CAD", fill=BRAND, font=_font(30), anchor="rm")
+    text, font = "\n".join(textwrap.wrap(title, 32)), _font(28)
+    height = draw.multiline_textbbox((0, 0), text, font=font, spacing=6)[3]
+    place = (MARGIN, SIZE - MARGIN - height)
+    draw.multiline_text(place, text, fill=INK, font=font, spacing=6)
+    return picture, draw, round(place[1])
 
 
 def _grid(pictures: Sequence[Image.Image], width: int, height: int) -> Image.Image:
@@ -50,26 +56,23 @@ def _grid(pictures: Sequence[Image.Image], width: int, height: int) -> Image.Ima
 
 def before_after_thumbnail(title: str, rows: Sequence[Row]) -> Image.Image:
     """The first pictures of each prompt, before on the left and after on the right; six of each, or three where there are many prompts."""
-    thumbnail, draw, top = _titled(title)
+    thumbnail, draw, bottom = _titled(title)
     half, count = (SIZE - 3 * MARGIN) // 2, COLUMNS * (2 if len(rows) < 3 else 1)
-    for side, word in enumerate(("before", "after")):
-        draw.text((MARGIN + side * (half + MARGIN), top), word, fill=INK, font=_font(20))
-    top += 28
-    height = (SIZE - top) // len(rows)
+    height = (bottom - MARGIN - TOP) // len(rows)
     for number, row in enumerate(rows):
-        y = top + number * height
-        draw.text((MARGIN, y), row.prompt, fill=FAINT, font=_font(16))
-        for side, shown in enumerate((row.before, row.after)):
-            thumbnail.paste(_grid(shown[:count], half, height - 22 - MARGIN // 2), (MARGIN + side * (half + MARGIN), y + 22))
+        y = TOP + number * height
+        for side, (word, shown) in enumerate((("before", row.before), ("after", row.after))):
+            x = MARGIN + side * (half + MARGIN)
+            draw.text((x, y), word if side else f"{row.prompt}: {word}", fill=FAINT, font=_font(15))
+            thumbnail.paste(_grid(shown[:count], half, height - 20 - MARGIN // 2), (x, y + 20))
     return thumbnail
 
 
 def graph_thumbnail(title: str, graph: Image.Image) -> Image.Image:
-    """A picture of the graph."""
-    thumbnail, _, top = _titled(title)
-    fitting = graph.convert("RGB")
-    fitting.thumbnail((SIZE, SIZE - top - MARGIN), Image.Resampling.LANCZOS)
-    thumbnail.paste(fitting, ((SIZE - fitting.width) // 2, top + (SIZE - top - fitting.height) // 2))
+    """The upper left part of a picture of the graph, as much of it as fits."""
+    thumbnail, _, bottom = _titled(title)
+    size = (SIZE - 2 * MARGIN, bottom - MARGIN - TOP)
+    thumbnail.paste(ImageOps.fit(graph.convert("RGB"), size, Image.Resampling.LANCZOS, centering=(0, 0)), (MARGIN, TOP))
     return thumbnail
 
 

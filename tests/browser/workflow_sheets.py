@@ -31,6 +31,7 @@ INK_LORA = {
 """As ComfyUI's own templates give them."""
 
 SANDBOX_SAMPLING = {"steps": 15, "cfg": 3.0, "sampler_name": "ddim", "scheduler": "ddim_uniform"}
+ENLARGE = 3
 SD15_SAMPLING = {"steps": 20, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal"}
 SDXL_SAMPLING = {"steps": 25, "cfg": 7.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
 
@@ -54,6 +55,18 @@ ATTRIBUTE = {
 }
 """CAD Attribute's own values."""
 
+KEPT = (
+    "a red circle in outline style",
+    "a blue square",
+    "a green triangle in dotted style",
+    "a purple cross in striped style",
+    "a black ring",
+    "a red arrow in blurry style",
+    "a blue hexagon in negative style",
+    "a yellow circle",
+)
+"""What must stay when shapes are erased from the sandbox: every colour, every style and every other common shape."""
+
 PREVIEW, LINES = 250, 70
 """Pixels for a preview picture, and for a few lines of text, on a node that runs."""
 
@@ -62,10 +75,15 @@ VAN_GOGH_EDIT = "van-gogh-sd15"
 
 
 class Studio:
-    """What all pictures of a workflow are painted with: `width`, `height` and `batch` of the pictures, and how they are sampled."""
+    """What all pictures of a workflow are painted with: `width`, `height` and `batch` of the pictures, and how they are sampled.
 
-    def __init__(self, sheet: Sheet, clip: Link, vae: Link, width: int, height: int, batch: int, sampling: Mapping[str, Any]) -> None:
-        self._sheet, self._vae, self._sampling = sheet, vae, sampling
+    The front end shows no picture larger than it is, so small ones are made `enlarge` times as large.
+    """
+
+    def __init__(
+        self, sheet: Sheet, clip: Link, vae: Link, width: int, height: int, batch: int, sampling: Mapping[str, Any], enlarge: int = 1
+    ) -> None:
+        self._sheet, self._vae, self._sampling, self._enlarge = sheet, vae, sampling, enlarge
         self.negative = text(sheet, "Negative prompt (empty)", clip, "", 80)
         self._latent = sheet.node("EmptyLatentImage", width=width, height=height, batch_size=batch)
         self._seed = sheet.node("PrimitiveInt", "Seed of all pictures", value=1)
@@ -87,9 +105,11 @@ class Studio:
             latent_image=self._latent,
             denoise=1.0,
         )
-        decoded = self._sheet.node("VAEDecode", samples=sampler, vae=self._vae)
-        saved = self._sheet.node("SaveImage", Look(width=420, height=400), images=decoded, filename_prefix=prefix)
-        return group(title, [sampler], [decoded, saved]), saved
+        shown = [self._sheet.node("VAEDecode", samples=sampler, vae=self._vae)]
+        if self._enlarge > 1:
+            shown.append(self._sheet.node("ImageScaleBy", image=shown[0], upscale_method="nearest-exact", scale_by=float(self._enlarge)))
+        saved = self._sheet.node("SaveImage", Look(width=420, height=400), images=shown[-1], filename_prefix=prefix)
+        return group(title, [sampler], [*shown, saved]), saved
 
     def compare(self, prompts: Mapping[str, Node], before: Link | Node, after: Link | Node) -> None:
         """Two columns that paint each of `prompts`, by what they are called, with either model."""
@@ -102,12 +122,12 @@ class Studio:
 
 
 def sandbox_studio(sheet: Sheet, clip: Link, vae: Link, batch: int) -> Studio:
-    return Studio(sheet, clip, vae, 64, 64, batch, SANDBOX_SAMPLING)
+    return Studio(sheet, clip, vae, 64, 64, batch, SANDBOX_SAMPLING, enlarge=ENLARGE)
 
 
 def sandbox(sheet: Sheet) -> tuple[Link, Link, Link, Node]:
     """MODEL, CLIP, VAE and the node."""
-    node = sheet.node("CADLoadSandbox")
+    node = sheet.node("CADLoadSandbox", Look(room=30))
     return node[0], node[1], node[2], node
 
 
@@ -169,9 +189,9 @@ shapes, 64 x 64 pixels. All of this takes a minute or two on a CPU.
 
 1. **CAD Attribute** lets the model paint 20 stars and scores every weight: how much does it do to make it *a star* and not just
 *a shape*?
-2. **Attribution Viewer** shows where in the model these weights are.
-3. **CAD Erase** sets the strongest of them to zero, in a copy of the model.
-4. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
+2. **CAD Erase** sets the strongest of them to zero, in a copy of the model.
+3. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
+4. **Attribution Viewer**, far right, shows where in the model these weights are.
 
 ## What to expect
 
@@ -195,9 +215,9 @@ purple and black, and the styles plain, outline, dotted, striped, blurry and neg
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Look at them", [shown]))
-    sheet.column(group("4 · Set them to zero", [erased]), studio.group("5 · What to paint", star, ring))
+    sheet.column(group("3 · Set them to zero", [erased]), studio.group("4 · What to paint", star, ring))
     studio.compare({"star": star, "ring": ring}, model, erased)
+    sheet.column(group("Where the weights are", [shown]))
     return sheet
 
 
@@ -217,7 +237,7 @@ def erase_artist_style() -> Sheet:
         f"""
 # Take an artist's style out of Stable Diffusion 1.5
 
-You need **{SD15["name"]}** in `models/checkpoints`. Any other checkpoint of Stable Diffusion 1.x or 2.x will do: choose it in the loader.
+You need **{SD15["name"]}** in **models/checkpoints**. Any other checkpoint of Stable Diffusion 1.x or 2.x will do: choose it in the loader.
 
 Press **Run**. **CAD Attribute** takes about as long as painting 25 pictures. Its result is kept on disk, so that it is computed only once
 for the same model, words and settings.
@@ -226,7 +246,7 @@ for the same model, words and settings.
 every feed-forward weight by its part in the difference.
 2. **CAD Erase** sets one weight in a thousand to zero, in a copy of the model: the strongest of each row.
 3. The same pictures are painted *before* and *after*: of the style, and of another one, which should stay.
-4. **Save CAD Edit** writes what was changed to `models/cad_edits`, a small file. The workflow **cad_apply_shared_edit** uses it; others
+4. **Save CAD Edit** writes what was changed to **models/cad_edits**, a small file. The workflow **cad_apply_shared_edit** uses it; others
 who have the same checkpoint can, too.
 """,
     )
@@ -237,16 +257,16 @@ who have the same checkpoint can, too.
 it. Below 0.0008 the selection *row* takes nothing from most layers: use *global* there. The attribution is not computed again.
 - **concept** and **base** of CAD Attribute: the same words with and without what is to go.
 - **trajectories**: 5 gives a quick look, in a quarter of the time.
-- **keep**, one prompt per line, protects concepts that suffer, such as *a painting in the style of rembrandt*. It takes more time;
-set the selection of CAD Erase to *global* with it.
+- **keep**, one prompt per line, protects what suffers, such as *a painting in the style of rembrandt*. It takes more time and memory;
+set the selection of CAD Erase to *global* with it. The workflow **cad_several_concepts** shows it.
 - Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on.
 """,
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Look at them", [shown]))
-    sheet.column(group("4 · Set them to zero, and save that", [erased, saved]), studio.group("5 · What to paint", style, other))
+    sheet.column(group("3 · Set them to zero, and save that", [erased, saved]), studio.group("4 · What to paint", style, other))
     studio.compare({"the style": style, "another style": other}, model, erased)
+    sheet.column(group("Where the weights are", [shown]))
     return sheet
 
 
@@ -265,7 +285,7 @@ def erase_object() -> Sheet:
         f"""
 # Take an object out of Stable Diffusion XL
 
-You need **{SDXL["name"]}** in `models/checkpoints`. Fine-tunes of SDXL work as well: choose one in the loader.
+You need **{SDXL["name"]}** in **models/checkpoints**. Fine-tunes of SDXL work as well: choose one in the loader.
 
 Press **Run**. **CAD Attribute** measures on 8 pictures of 10 steps here, and takes about as long as painting 10 pictures of 25 steps; with
 *checkpointing*, as set here, a third longer. Its result is kept on disk.
@@ -290,21 +310,20 @@ switch *checkpointing* off and raise *batch*; that is faster, and the scores sta
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Look at them", [shown]))
-    sheet.column(group("4 · Set them to zero", [erased]), studio.group("5 · What to paint", church, other))
+    sheet.column(group("3 · Set them to zero", [erased]), studio.group("4 · What to paint", church, other))
     studio.compare({"a church": church, "a lighthouse": other}, model, erased)
+    sheet.column(group("Where the weights are", [shown]))
     return sheet
 
 
 def several_concepts() -> Sheet:
     sheet = Sheet("cad_several_concepts")
     model, clip, vae, loader = sandbox(sheet)
-    kept = "\n".join(("a circle", "a square", "a triangle", "a cross", "a ring", "an arrow", "a hexagon"))
-    settings = {"base": "a shape", "keep": kept, "components": "ff + attention", "trajectories": 12, "batch": 12}
+    settings = {"base": "a shape", "keep": "\n".join(KEPT), "components": "cross-attention", "batch": 20}
     star = attribute(sheet, model, clip, "a star", **settings)
     heart = attribute(sheet, model, clip, "a heart", **settings)
-    without_star = erase(sheet, model, star, 0.1, "global", "CAD Erase: a star")
-    without_both = erase(sheet, without_star, heart, 0.1, "global", "CAD Erase: a heart")
+    without_star = erase(sheet, model, star, 0.008, "global", "CAD Erase: a star")
+    without_both = erase(sheet, without_star, heart, 0.01, "global", "CAD Erase: a heart")
     saves = [
         sheet.node(
             "CADSaveEdit", Look(f"Save CAD Edit: {word}", width=380, room=LINES), edit=edit[1], name=f"sandbox-{word}", overwrite=True
@@ -319,22 +338,27 @@ def several_concepts() -> Sheet:
         """
 # Several concepts, and keeping the rest
 
-Press **Run**. It runs on the sandbox, with nothing to download, and takes some minutes on a CPU.
+Press **Run**. It runs on the sandbox, with nothing to download, and takes a minute or two on a CPU.
 
 1. Two **CAD Attribute** find the weights of *a star* and of *a heart*. Both look at the model as it is, so that their order does
 not matter.
 2. **keep** holds what must stay, one prompt per line. Weights that those prompts need are ranked down.
 3. Two **CAD Erase**, one after the other, take both concepts out. Their selection is *global*, which is the one to use with *keep*.
-4. **Save CAD Edit** writes each edit to `models/cad_edits`. Each can be applied on its own with **Apply CAD Edit**, in any order.
+4. **Save CAD Edit** writes each edit to **models/cad_edits**. Each can be applied on its own with **Apply CAD Edit**, in any order.
 5. Pictures *before* and *after*: the two concepts that should go, and something else that should stay.
+
+## What to expect
+
+Other shapes in the place of stars and hearts, and well painted ones: compare them with *cad_sandbox_erase_before_after*, which keeps
+nothing. About half of the arrows stay arrows. What is in the list is spared, not guaranteed.
 """,
     )
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **ratio** of each CAD Erase: each concept has its own. The attribution is not computed again.
-- **keep**: add what suffers, one prompt per line; every line takes more time. Empty it and set the selection to *row* and the ratio to
-0.03 to see what the paper's rule does to the others.
+- **ratio** of each CAD Erase: each concept has its own. Lower it when other things suffer; the attribution is not computed again.
+- **keep**: add what suffers, one prompt per line. Eight ordinary prompts that use all colours and styles are a good start.
+- **components** *cross-attention*: where the words come in. With *keep*, it spares the most here; try *ff + attention*, too.
 - **strength** of one CAD Erase at 0 switches that concept on again.
 - A third concept: copy one CAD Attribute and one CAD Erase, and put the new CAD Erase at the end of the chain.
 """,
@@ -475,7 +499,7 @@ Applying takes no time, and pictures are painted as fast as without.
 - Several edits: put one *Apply CAD Edit* after the other.
 - With LoRAs the order matters: see the workflow **cad_combine_with_lora**.
 
-`workflows/api/cad_apply_shared_edit.json` of this pack is the same for scripts.
+The file *workflows/api/cad_apply_shared_edit.json* of this pack is the same for scripts.
 """,
     )
     sheet.column(start, knobs)
@@ -508,8 +532,8 @@ def combine_with_lora() -> Sheet:
         f"""
 # CAD and LoRAs: the order matters
 
-You need **{SD15["name"]}** in `models/checkpoints`, a LoRA for it in `models/loras` (the one named here is an ink painting style), and an
-edit in `models/cad_edits` (the workflow **cad_erase_artist_style_sd15** makes *{VAN_GOGH_EDIT}*). Choose your own in the loaders.
+You need **{SD15["name"]}** in **models/checkpoints**, a LoRA for it in **models/loras** (the one named here paints in ink), and an edit
+in **models/cad_edits** (the workflow **cad_erase_artist_style_sd15** makes *{VAN_GOGH_EDIT}*). Choose your own in the loaders.
 
 - **LoRA, then edit**: the chosen weights become zero *with* what the LoRA added to them.
 - **Edit, then LoRA**: the LoRA is added on top. What it adds to the chosen weights stays, and may bring the concept back.

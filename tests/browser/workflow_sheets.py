@@ -239,8 +239,8 @@ def erase_artist_style() -> Sheet:
 
 You need **{SD15["name"]}** in **models/checkpoints**. Any other checkpoint of Stable Diffusion 1.x or 2.x will do: choose it in the loader.
 
-Press **Run**. **CAD Attribute** takes about as long as painting 25 pictures. Its result is kept on disk, so that it is computed only once
-for the same model, words and settings.
+Press **Run**. **CAD Attribute** takes about as long as painting 30 pictures of 20 steps. Its result is kept on disk, so that it is computed
+only once for the same model, words and settings.
 
 1. **CAD Attribute** compares what the model does for *a painting in the style of van gogh* and for *a painting*, and scores
 every feed-forward weight by its part in the difference.
@@ -254,7 +254,8 @@ who have the same checkpoint can, too.
         "Knobs to turn: the green nodes",
         """
 - **ratio** of CAD Erase: 0.001 is the paper's. If the style is still there, raise it to 0.002 or 0.005; if other pictures suffer, lower
-it. Below 0.0008 the selection *row* takes nothing from most layers: use *global* there. The attribution is not computed again.
+it. The attribution is not computed again. Rows too short for the ratio (at 0.001, under 1000 weights) are left out by the selection
+*row*; *row_min1* takes one of each.
 - **concept** and **base** of CAD Attribute: the same words with and without what is to go.
 - **trajectories**: 5 gives a quick look, in a quarter of the time.
 - **keep**, one prompt per line, protects what suffers, such as *a painting in the style of rembrandt*. It takes more time and memory;
@@ -264,7 +265,7 @@ set the selection of CAD Erase to *global* with it. The workflow **cad_several_c
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Set them to zero, and save that", [erased, saved]), studio.group("4 · What to paint", style, other))
+    sheet.column(group("3 · Set to zero, and save", [erased, saved]), studio.group("4 · What to paint", style, other))
     studio.compare({"the style": style, "another style": other}, model, erased)
     sheet.column(group("Where the weights are", [shown]))
     return sheet
@@ -425,10 +426,10 @@ def amplify_from_images() -> Sheet:
         """
 # Strengthen a concept with pictures of it
 
-Press **Run**. It runs on the sandbox, with nothing to download, and takes a minute or two on a CPU.
+Press **Run**. It runs on the sandbox, with nothing to download, and takes about a minute on a CPU.
 
-The sandbox hardly knows the word *crescent*: of *24 tries*, about one in four shows one. Pictures of the concept tell it what was meant.
-Here, they are the model's own, picked by eye:
+The sandbox hardly knows the word *crescent*: about one picture in four shows one. Pictures of the concept tell it what was meant. Here,
+they are the model's own, picked by eye:
 
 1. 24 pictures are painted. Number 8 to 12 came out well.
 2. **CAD Attribute** with the objective *amplify* scores every weight by how much it keeps the model from painting *those* at the word
@@ -440,9 +441,8 @@ Here, they are the model's own, picked by eye:
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **Pick the good ones**: *batch_index* is the first picture that is taken, *length* how many. With squares picked instead, the word
-learns to mean squares.
-- **ratio** of CAD Amplify: more weights, a stronger effect; too many harm other pictures.
+- **Pick the good ones**: *batch_index* is the first picture that is taken, *length* how many.
+- **ratio** of CAD Amplify: the part of the weights that is taken. The attribution is not computed again.
 - **selection** *row_min1* takes at least one weight of each row, even at small ratios.
 
 Without pictures, CAD Attribute uses the model's own for the concept, good and bad ones.

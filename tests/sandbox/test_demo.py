@@ -51,7 +51,13 @@ def test_amplifying_the_rare_shape() -> None:
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     process = subprocess.Popen(
-        [sys.executable, "-m", "cad_engine.cli", "demo", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cad_engine.cli", "demo", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a test run in the background ignores it, and children inherit that
     )
     deadline = time.monotonic() + 120
     while not out.exists() and time.monotonic() < deadline:

@@ -54,7 +54,7 @@ def viewer_data(attribution: Attribution, chosen: Collection[str] | None = None)
     timesteps = _Timesteps(attribution.timesteps, len(names))
     in_rows = {name: right_in_rows(attribution.layers[name], sign) for name in names}
     return {
-        "format": FORMAT,
+        "format_version": FORMAT,
         "info": _facts(attribution.info),
         "weights": attribution.weights_total,
         "keep_ratio": attribution.keep_ratio,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torch
 from PIL import Image
 
@@ -80,6 +81,16 @@ def test_the_data_is_what_the_engine_makes_of_the_file(server: Server, sandbox_a
     assert data == json.loads(json.dumps(viewer_data(sandbox_attribution)))
     assert data["info"]["concept"] == "star"
     assert len(data["layers"]) == len(sandbox_attribution.layers)
+
+
+def test_comfyuis_list_of_jobs_can_read_the_data(server: Server) -> None:
+    # It takes any output's "format" for a MIME type, and answers nothing to anybody when that is a number.
+    result, _ = run(server)
+    answer = requests.get(f"{server.url}/api/jobs", params={"limit": 1}, timeout=60)
+    if answer.status_code == 404:
+        pytest.skip("this ComfyUI has no list of jobs")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["jobs"][0]["id"] == result.check().prompt_id
 
 
 @pytest.mark.parametrize("rule", RULES)

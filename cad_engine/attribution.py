@@ -19,13 +19,15 @@ from .harm import harm, per_harm
 from .keep import States
 from .objective import Objective
 from .progress import Progress, silent
-from .reduction import LayerScores, keep_threshold, reduce_layer, row_masses
+from .reduction import LayerScores, keep_threshold, reduce_layer, row_masses, signed_histogram
+from .rounds import Solution
 
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
 KEEP_RATIO = 0.01
-SCORES = ("attribution", "attribution per harm")
-"""What weights can be ranked by: a_i, or with a keep list a_i over the harm of ablating weight i (see harm.py)."""
+SCORES = ("attribution", "attribution per harm", "effect")
+"""What weights can be ranked by: a_i; with a keep list a_i over the harm of ablating weight i (see harm.py); or, of weights that were
+changed in rounds, how much of the model's predictions each change moves (see rounds.py)."""
 
 
 def ablated_sign(objective: str) -> int:
@@ -62,6 +64,11 @@ class Attribution:
     def score(self) -> str:
         """Which of SCORES the weights are ranked by."""
         return str(self.info.get("score", SCORES[0]))
+
+    @property
+    def solved(self) -> bool:
+        """Whether it carries its own edit, found in rounds: the weights with a score, each with its factor."""
+        return self.score == SCORES[2]
 
 
 def attribution_scores(
@@ -159,3 +166,35 @@ def attribute(
         per_harm(scores, harms)
     info = {**info, "score": SCORES[1] if kept else SCORES[0]}
     return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass)
+
+
+def solved_attribution(
+    denoiser: Denoiser,
+    objective: Objective,
+    layer_names: list[str],
+    solution: Solution,
+    *,
+    info: dict[str, Any],
+    batch: int = 4,
+    checkpointing: bool = False,
+    progress: Progress = silent,
+) -> Attribution:
+    """An attribution that carries the edit of `solution`: masses are those of a_i at the unedited model, scores the changes' effects."""
+    scores, timestep_mass = attribution_scores(
+        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
+    )
+    layers = {}
+    for name, score in scores.items():
+        rows, columns = score.shape
+        index, effect, factor = torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0)
+        if name in solution.changes:
+            change = solution.changes[name]
+            moved = (change.relative != 0) & (solution.effect[name] > 0)
+            index, effect, factor = change.index[moved], solution.effect[name][moved].float(), 1 + change.relative[moved].float()
+        histogram = signed_histogram(effect).int()
+        layers[name] = LayerScores(
+            rows, columns, index, effect, row_masses(score), timestep_mass[name].float().cpu(), histogram, 0.0, factor
+        )
+    rounds = [{"kappa": done.kappa, "J": [done.before[0], done.after[0]], "K": [done.before[1], done.after[1]]} for done in solution.rounds]
+    info = {**info, "score": SCORES[2], "rounds_done": rounds}
+    return Attribution(layers, [target.t for target in objective.targets], 1.0, info)

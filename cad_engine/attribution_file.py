@@ -16,6 +16,8 @@ from .reduction import HISTOGRAM_BINS, LayerScores
 
 KIND = "attribution"
 PARTS = ("column", "row_count", "score", "row_mass", "timestep_mass", "histogram", "complete_above")
+SOLVED = "factor"
+"""One part more, of every layer or none: with it, the file carries its own edit."""
 
 
 def save_attribution(path: Path, attribution: Attribution) -> None:
@@ -33,6 +35,8 @@ def save_attribution(path: Path, attribution: Attribution) -> None:
             f"{name}:histogram": layer.histogram.to(torch.int32),
             f"{name}:complete_above": torch.tensor([layer.complete_above], dtype=torch.float32),
         }
+        if layer.factor is not None:
+            tensors[f"{name}:factor"] = layer.factor.float()
     metadata: dict[str, Any] = {
         "info": attribution.info,
         "shapes": {name: [layer.out_features, layer.in_features] for name, layer in attribution.layers.items()},
@@ -56,10 +60,12 @@ def load_attribution(path: Path) -> Attribution:
         raise CadError(f"{path} has damaged metadata: 'timesteps' must be a list of timesteps, got {str(timesteps)[:100]}")
     if not isinstance(keep_ratio, (int, float)) or not 0 < keep_ratio <= 1:
         raise CadError(f"{path} has damaged metadata: 'keep_ratio' must be in (0, 1], got {str(keep_ratio)[:100]}")
-    unknown = sorted(tensors.keys() - {f"{name}:{part}" for name in shapes for part in PARTS})
+    unknown = sorted(tensors.keys() - {f"{name}:{part}" for name in shapes for part in (*PARTS, SOLVED)})
     if unknown:
         raise CadError(f"{path} has a tensor that belongs to no layer of it: {shown(unknown[0])}; the file is damaged")
     layers = {name: _load_layer(path, name, shape, tensors, len(timesteps)) for name, shape in shapes.items()}
+    if any((layer.factor is not None) != (info.get("score") == SCORES[2]) for layer in layers.values()):
+        raise CadError(f"{path} is damaged: factors must be there in every layer when its score is {SCORES[2]!r}, and in none otherwise")
     return Attribution(layers, timesteps, float(keep_ratio), info)
 
 
@@ -90,4 +96,5 @@ def _load_layer(path: Path, name: str, shape: tuple[int, int], tensors: dict[str
         timestep_mass=part("timestep_mass", torch.float32, (timesteps, 2)),
         histogram=histogram,
         complete_above=float(part("complete_above", torch.float32, (1,))),
+        factor=part("factor", torch.float32, (total,)) if f"{name}:factor" in tensors else None,
     )

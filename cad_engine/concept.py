@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .attribution import Attribution, attribute
+from .attribution import Attribution, attribute, solved_attribution
 from .components import choose_layers
+from .contexts import Pair, check_contexts, pairs
 from .denoiser import Denoiser
 from .errors import CadError
 from .fingerprint import fingerprint
+from .goals import GoalMaker, Sampling
 from .keep import States, kept_states
 from .objective import Kind, Objective, amplify_objective, erase_objective
 from .progress import Progress, silent
+from .rounds import solve
 from .schedule import Spacing
 from .trajectory import Point, sample_trajectories, together
 
@@ -32,6 +35,9 @@ class ConceptSettings:
         keep: prompts whose pictures must stay. With any, weights are ranked by attribution per harm (see harm.py), which is made for
             the selection rule "global", and to erase, half of the trajectories are the base prompt's, as that is where a picture turns into
             the concept. Without, by the attribution alone, as in the paper. Empty lines do not count.
+        rounds: 0 ranks weights once, at the unedited model. With more, which needs a keep list and "erase", the edit itself is found in at
+            most so many rounds (see rounds.py), and the attribution carries it.
+        contexts: for rounds, sentences with {} in the concept's place: "a photo of {}" (see contexts.py).
         prompt: the words that sample the trajectories; "" means the concept itself (the paper: "a photo of a X").
         objective: "erase" (eq. 6) or "amplify" (eq. 7).
         components: groups of layers, see components.GROUPS.
@@ -45,6 +51,8 @@ class ConceptSettings:
     concept: str
     base: str = ""
     keep: tuple[str, ...] = ()
+    rounds: int = 0
+    contexts: tuple[str, ...] = ()
     prompt: str = ""
     objective: Kind = "erase"
     components: tuple[str, ...] = ("ff",)
@@ -69,6 +77,13 @@ class ConceptSettings:
                 raise CadError(f"the concept {self.concept!r} is also among the prompts to keep; take it out of one of the two")
         if self.objective not in ("erase", "amplify"):
             raise CadError(f"objective must be erase or amplify, got {self.objective!r}")
+        if not 0 <= self.rounds <= 20:
+            raise CadError(f"rounds must be between 0 and 20, got {self.rounds}")
+        if self.rounds and self.objective != "erase":
+            raise CadError(f"rounds are for the objective erase, and this one is {self.objective}; set rounds to 0")
+        if self.rounds and not self.kept_prompts:
+            raise CadError("rounds need prompts to keep, or everything else would go with the concept; name a few, or set rounds to 0")
+        check_contexts(self.context_lines)
         for name in ("trajectories", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise CadError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -84,10 +99,20 @@ class ConceptSettings:
         """`keep` without empty lines, surrounding blanks and repetitions."""
         return tuple(dict.fromkeys(line.strip() for line in self.keep if line.strip()))
 
+    @property
+    def context_lines(self) -> tuple[str, ...]:
+        """`contexts` without empty lines, surrounding blanks and repetitions."""
+        return tuple(dict.fromkeys(line.strip() for line in self.contexts if line.strip()))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """The concept's prompts and their bases, alone and in every context."""
+        return pairs(self.concept, self.base, self.context_lines)
+
     def prompts(self) -> tuple[str, ...]:
         """Every prompt that may be encoded for these settings, each once: whoever must encode before the UNet is loaded takes these."""
         base = (self.base,) if self.objective == "erase" else ()
-        return tuple(dict.fromkeys((self.concept, self.prompt or self.concept, "", *base, *self.kept_prompts)))
+        in_rounds = [prompt for pair in self.pairs() for prompt in (pair.concept, pair.base)] if self.rounds else []
+        return tuple(dict.fromkeys((self.concept, self.prompt or self.concept, "", *base, *self.kept_prompts, *in_rounds)))
 
     def latent_shape(self, denoiser: Denoiser) -> tuple[int, int, int]:
         """(channels, height, width) of the latents that are sampled."""
@@ -163,10 +188,27 @@ def concept_kept(denoiser: Denoiser, settings: ConceptSettings, objective: Objec
     )
 
 
+def concept_goals(denoiser: Denoiser, settings: ConceptSettings) -> GoalMaker:
+    """What makes the goals of rounds for `settings`; its seeds follow those of the attribution's trajectories."""
+    sampling = Sampling(
+        trajectories=settings.trajectories,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        seed=settings.seed + settings.trajectories,
+        batch=settings.batch,
+        spacing=settings.spacing,
+        latent_shape=settings.latent_shape(denoiser),
+    )
+    return GoalMaker(denoiser, settings.pairs(), settings.kept_prompts, sampling)
+
+
 def attribution_info(denoiser: Denoiser, settings: ConceptSettings, images: int | None = None) -> dict[str, Any]:
     """What a file made from this model with these settings, and so many given images, says of itself."""
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
     described["keep"] = list(settings.kept_prompts)
+    described["contexts"] = list(settings.context_lines)
+    if not settings.rounds:
+        del described["rounds"], described["contexts"]
     if settings.objective == "amplify":
         del described["base"]
     if images is not None:
@@ -190,12 +232,35 @@ def attribute_concept(
     settings.check()
     names = choose_layers(denoiser.layers, settings.components)
     objective = concept_objective(denoiser, settings, latents, progress)
+    described = {**attribution_info(denoiser, settings, None if latents is None else len(latents)), **(info or {})}
+    if settings.rounds:
+        maker = concept_goals(denoiser, settings)
+        solution = solve(
+            denoiser,
+            maker,
+            names,
+            rounds=settings.rounds,
+            seed=settings.seed,
+            batch=settings.batch,
+            checkpointing=settings.checkpointing,
+            progress=progress,
+        )
+        return solved_attribution(
+            denoiser,
+            objective,
+            names,
+            solution,
+            info=described,
+            batch=settings.batch,
+            checkpointing=settings.checkpointing,
+            progress=progress,
+        )
     kept = concept_kept(denoiser, settings, objective, progress)
     return attribute(
         denoiser,
         objective,
         names,
-        info={**attribution_info(denoiser, settings, None if latents is None else len(latents)), **(info or {})},
+        info=described,
         batch=settings.batch,
         checkpointing=settings.checkpointing,
         keep_ratio=settings.keep_ratio,

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .attribution import SCORES, Attribution, ablated_sign
-from .edit import Edit, ablation
+from .edit import Edit, LayerEdit, ablation
 from .errors import CadError
-from .reduction import share_count
+from .reduction import LayerScores, share_count
 from .selection import Rule, select
 
 
-def edit_from_attribution(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers: Collection[str] | None = None) -> Edit:
+def edit_from_attribution(
+    attribution: Attribution, ratio: float | None, rule: Rule = "row", *, layers: Collection[str] | None = None
+) -> Edit:
     """CAD-Erase or CAD-Amplify, whichever the attribution was made for: the edit that ablates the selected weights.
 
-    Raises CadError when the ratio is so small that no weight is taken, besides what selection.select raises.
+    An attribution that was solved in rounds gives each selected weight its factor instead, and `ratio` None takes all of them.
+    Raises CadError when the ratio is so small that no weight is taken, or None with nothing solved, besides what selection.select raises.
     """
-    positions = select(attribution, ratio, rule, layers=layers)
+    if ratio is None and not attribution.solved:
+        raise CadError("this attribution was made without rounds, so it does not know how much to take; give a ratio, such as 0.001")
+    positions = select(attribution, 1.0 if ratio is None else ratio, "global" if ratio is None else rule, layers=layers)
     edit = ablation(positions, layer_shapes(attribution), _edit_info(attribution, ratio, rule, layers))
+    if attribution.solved:
+        edit = Edit({name: _with_factors(layer, attribution.layers[name]) for name, layer in edit.layers.items()}, edit.info)
     if not len(edit):
         raise CadError(_takes_nothing(attribution, ratio, rule, layers))
     return edit
 
 
-def _takes_nothing(attribution: Attribution, ratio: float, rule: Rule, layers: Collection[str] | None) -> str:
+def _with_factors(layer: LayerEdit, scores: LayerScores) -> LayerEdit:
+    assert scores.factor is not None
+    return replace(layer, factor=scores.factor[torch.searchsorted(scores.index, layer.index)])
+
+
+def _takes_nothing(attribution: Attribution, ratio: float | None, rule: Rule, layers: Collection[str] | None) -> str:
     chosen = [attribution.layers[name] for name in (attribution.layers if layers is None else layers)]
     side = 0 if ablated_sign(attribution.objective) > 0 else 1
     if not sum(int(layer.histogram[side].sum()) for layer in chosen):
         return "no weight has a score of the right sign; are concept and base prompt the same to this model?"
     longest = max(layer.in_features for layer in chosen)
-    if rule == "row" and share_count(ratio, longest) == 0:
+    if ratio is not None and rule == "row" and share_count(ratio, longest) == 0:
         enough = math.ceil(1e6 / longest) / 1e6  # rounded up, so that it is enough
         return (
             f"ratio {ratio:g} takes no weight: rows have at most {longest} inputs and floor({ratio:g} * {longest}) is 0; "
@@ -47,21 +60,22 @@ def layer_shapes(attribution: Attribution) -> dict[str, tuple[int, int]]:
     return {name: (layer.out_features, layer.in_features) for name, layer in attribution.layers.items()}
 
 
-def _edit_info(attribution: Attribution, ratio: float, rule: str, layers: Collection[str] | None) -> dict[str, object]:
+def _edit_info(attribution: Attribution, ratio: float | None, rule: str, layers: Collection[str] | None) -> dict[str, object]:
     made_from = {key: value for key, value in attribution.info.items() if key not in ("keep_ratio", "checkpointing", "batch")}
     chosen = attribution.info.get("layers") if layers is None else sorted(layers)
-    method = "first order, one shot" if attribution.score == SCORES[0] else "first order per harm, one shot"
+    method = dict(zip(SCORES, ("first order, one shot", "first order per harm, one shot", "rounds"), strict=True))[attribution.score]
     return {**made_from, "ratio": ratio, "selection": rule, "layers": chosen, "method": method}
 
 
 def random_control(edit: Edit, shapes: Mapping[str, tuple[int, int]], seed: int = 0) -> Edit:
-    """As many weights of each layer as `edit` takes, drawn at random: what any edit must be better than."""
+    """As many weights of each layer as `edit` takes, drawn at random, with the same factors: what any edit must be better than."""
     generator = torch.Generator().manual_seed(seed)
     positions: dict[str, Tensor] = {}
     for name, layer in edit.layers.items():
         rows, columns = shapes[name]
         positions[name] = distinct_positions(rows * columns, len(layer.index), generator)
-    return ablation(positions, shapes, {"control": "random weights", "seed": seed})
+    control = ablation(positions, shapes, {"control": "random weights", "seed": seed})
+    return Edit({name: replace(layer, factor=edit.layers[name].factor) for name, layer in control.layers.items()}, control.info)
 
 
 def distinct_positions(size: int, count: int, generator: torch.Generator) -> Tensor:

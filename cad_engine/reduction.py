@@ -33,6 +33,7 @@ class LayerScores:
         timestep_mass: sums of positive and negative attribution at each timestep, float32 [timesteps, 2].
         histogram: counts of positive and of negative scores by magnitude over *all* weights, int32 [2, HISTOGRAM_BINS].
         complete_above: every score of the objective's sign from this magnitude up is kept.
+        factor: what each weight of `index` is multiplied by when it is taken, float32 [k]; None means 0, which is ablation.
     """
 
     out_features: int
@@ -43,6 +44,7 @@ class LayerScores:
     timestep_mass: Tensor
     histogram: Tensor
     complete_above: float
+    factor: Tensor | None = None
 
     @property
     def mass(self) -> tuple[float, float]:

@@ -270,7 +270,7 @@ def test_files_say_what_is_ranked(tmp_path: Path) -> None:
     assert edit_from_attribution(loaded, 0.01, "global").info["method"] == "first order per harm, one shot"
 
     rewrite(path, metadata={"info": {**attribution.info, "score": "beauty"}})
-    with pytest.raises(CadError, match="its score must be one of attribution, attribution per harm, got 'beauty'"):
+    with pytest.raises(CadError, match="its score must be one of attribution, attribution per harm, effect, got 'beauty'"):
         load_attribution(path)
     older = {key: value for key, value in attribution.info.items() if key not in ("score", "keep")}
     rewrite(path, metadata={"info": older})

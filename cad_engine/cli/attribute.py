@@ -23,6 +23,12 @@ def attribute(
         list[str] | None,
         typer.Option(help="A prompt whose pictures must stay; may be given several times. Then erase with --select global."),
     ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Find the edit itself in so many rounds (3 is good); needs --keep. 0 ranks weights once.")
+    ] = 0,
+    context: Annotated[
+        list[str] | None, typer.Option(help="For rounds: a sentence with {} in the concept's place; may be given several times.")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="The prompt that samples pictures of the concept; default: the concept itself.")] = "",
     objective: Annotated[str, typer.Option(help="erase (eq. 6) or amplify (eq. 7).")] = "erase",
     images: Annotated[Path | None, typer.Option(help="Folder with pictures of the concept, for amplify; default: sampled ones.")] = None,
@@ -54,6 +60,8 @@ def attribute(
         concept=concept,
         base=base,
         keep=tuple(keep or ()),
+        rounds=rounds,
+        contexts=tuple(context or ()),
         prompt=prompt,
         objective=objective,  # type: ignore[arg-type]
         components=tuple(part.strip() for part in components.split(",") if part.strip()),
@@ -89,6 +97,7 @@ def attribute(
         "objective": objective,
         "keep": list(settings.kept_prompts),
         "score": attribution.score,
+        "rounds_done": attribution.info.get("rounds_done"),
         "layers": len(attribution.layers),
         "weights_total": attribution.weights_total,
         "positive_mass": positive,
@@ -98,9 +107,10 @@ def attribute(
     }
     # The paper's ratio, or what takes one weight of the longest rows where that would take none.
     ratio = max(0.001, math.ceil(1e4 / max(layer.in_features for layer in attribution.layers.values())) / 1e4)
+    take = "" if attribution.solved else f" --ratio {ratio:g}"
     text = (
         f"{concept!r}: {attribution.weights_total:,} weights in {len(attribution.layers)} layers, "
         f"positive mass {positive:.4g}, negative mass {negative:.4g}, {seconds:.1f} s\n"
-        f"wrote {out}; next: cad {objective} {shlex.quote(model)} {shlex.quote(str(out))} --ratio {ratio:g} --out edit.safetensors"
+        f"wrote {out}; next: cad {objective} {shlex.quote(model)} {shlex.quote(str(out))}{take} --out edit.safetensors"
     )
     show(result, json, text)

@@ -14,8 +14,14 @@ def demo(
     concept: Annotated[str, typer.Option(help="A shape, colour or style of the sandbox, e.g. star, red, dotted.")] = "star",
     out: Annotated[Path, typer.Option(help="Folder for the results (made if missing).")] = Path("cad-demo"),
     objective: Annotated[str, typer.Option(help="erase, or amplify (made for the rare shape: --concept crescent).")] = "erase",
-    ratio: Annotated[float | None, typer.Option(help="Part of the weights to take; default: what suits the sandbox.")] = None,
-    select: Annotated[str | None, typer.Option(help="row, row_min1, layer or global; default: row to erase, row_min1 to amplify.")] = None,
+    method: Annotated[str | None, typer.Option(help="To erase: rounds (the default), or paper.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Part of the weights to take; default: what rounds found, or what suits the sandbox.")
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(help="row, row_min1, layer or global; default: global; with --method paper row to erase; row_min1 to amplify."),
+    ] = None,
     components: Annotated[str | None, typer.Option(help="As for cad attribute; default: ff,attention to erase, ff to amplify.")] = None,
     pictures: Annotated[int, typer.Option(help="Pictures of the concept; half as many again without it.")] = 36,
     seed: Seed = 0,
@@ -25,12 +31,12 @@ def demo(
     from ..sandbox.demo import DemoSettings, run_demo
 
     groups = None if components is None else tuple(part.strip() for part in components.split(",") if part.strip())
-    settings = DemoSettings(concept, objective, ratio, select, groups, pictures, seed)  # type: ignore[arg-type]
+    settings = DemoSettings(concept, objective, method, ratio, select, groups, pictures, seed)  # type: ignore[arg-type]
     with progress_bar() as progress:
         results = run_demo(settings, out, progress)
     before, after, random = results["before"], results["after"], results["random_weights"]
     text = (
-        f"{objective} {concept!r}: {results['weights_zeroed']:,} of {results['weights_total']:,} weights set to zero, "
+        f"{objective} {concept!r}: {results['weights_changed']:,} of {results['weights_total']:,} weights changed, "
         f"{results['seconds']} s\n"
         f"                  pictures of it showing it   other pictures all right\n"
         f"  before          {before['target']:>25.0%}   {before['others']:>24.0%}\n"

@@ -10,7 +10,12 @@ import typer
 from .common import Json, Model, check_output, show, warn
 
 Attribution = Annotated[Path, typer.Argument(metavar="ATTRIBUTION", help="A file that cad attribute wrote.")]
-Ratio = Annotated[float, typer.Option(help="Part of the weights to take: 0.001 is the paper's for objects, 0.0005 for nudity.")]
+Ratio = Annotated[
+    float | None,
+    typer.Option(
+        help="Part of the weights to take: 0.001 is the paper's for objects, 0.0005 for nudity. Attributions made in rounds need none."
+    ),
+]
 Select = Annotated[str, typer.Option(help="row (the paper's), row_min1 (at least one a row), layer, or global.")]
 Strength = Annotated[float, typer.Option(help="0 changes nothing, 1 sets the weights to zero, beyond 1 turns them round.")]
 Out = Annotated[Path, typer.Option(help="The edit file to write (.safetensors).")]
@@ -20,8 +25,8 @@ Bake = Annotated[Path | None, typer.Option(help="Also write MODEL with the edit 
 def erase(
     model: Model,
     attribution: Attribution,
-    ratio: Ratio,
     out: Out,
+    ratio: Ratio = None,
     select: Select = "row",
     strength: Strength = 1.0,
     bake: Bake = None,
@@ -34,8 +39,8 @@ def erase(
 def amplify(
     model: Model,
     attribution: Attribution,
-    ratio: Ratio,
     out: Out,
+    ratio: Ratio = None,
     select: Select = "row",
     strength: Strength = 1.0,
     bake: Bake = None,
@@ -46,7 +51,15 @@ def amplify(
 
 
 def _make(
-    objective: str, model: str, attribution: Path, ratio: float, select: str, strength: float, out: Path, bake: Path | None, as_json: bool
+    objective: str,
+    model: str,
+    attribution: Path,
+    ratio: float | None,
+    select: str,
+    strength: float,
+    out: Path,
+    bake: Path | None,
+    as_json: bool,
 ) -> None:
     import math
 
@@ -59,7 +72,8 @@ def _make(
     from ..fingerprint import mismatch
     from ..selection import check_ratio
 
-    check_ratio(ratio)
+    if ratio is not None:
+        check_ratio(ratio)
     if not math.isfinite(strength) or not 0 <= strength <= 10:
         raise CadError(f"strength must be between 0 and 10, got {strength:g}")
     check_output(out, model, attribution, bake)

@@ -6,6 +6,7 @@ picture is plain. So "a red shape" is the matched base prompt of "a red star".
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,31 @@ class ConceptPrompts:
     kind: str
     sample: str
     base: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A concept as ConceptSettings wants it for rounds: its words, the neutral ones for them, and sentences with {} in their place."""
+
+    concept: str
+    base: str
+    contexts: tuple[str, ...]
+
+
+def wording(concept: str, parts: Mapping[str, Sequence[str]], count: int = 6) -> Wording:
+    """`concept` alone and in `count` sentences with other `parts` (words by kind), of which it names no others."""
+    kind = kind_of(concept)
+    words, base = {"shape": (concept, NEUTRAL_SHAPE), "colour": (concept, NEUTRAL_COLOUR), "style": (f"in {concept} style", "")}[kind]
+    alone = {"shape": "a {}", "colour": f"a {{}} {NEUTRAL_SHAPE}", "style": f"a {NEUTRAL_SHAPE} {{}}"}[kind]
+
+    def sentence(turn: int) -> str:
+        shape, colour = (parts[name][turn % len(parts[name])] for name in ("shape", "colour"))
+        style = parts["style"][(turn + 1 + turn // len(parts["style"])) % len(parts["style"])]
+        if kind == "style":
+            return f"{prompt(shape, colour)} {{}}"
+        return prompt("{}" if kind == "shape" else shape, "{}" if kind == "colour" else colour, style)
+
+    return Wording(words, base, (alone, *(sentence(turn) for turn in range(count))))
 
 
 def concept_prompts(concept: str) -> ConceptPrompts:

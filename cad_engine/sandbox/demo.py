@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..erasure import edit_from_attribution, layer_shapes, random_control
 from ..errors import CadError
 from ..files import written_whole
 from ..objective import Kind
+from ..ordinary_prompts import ordinary_prompts
 from ..progress import Progress, silent
 from ..report.grid import GridRow, before_after_grid
 from ..report.html import Report, ReportImage, ReportSection, ReportTable, Share, settings_table, write_report
@@ -30,13 +31,17 @@ from ..report.layer_table import layer_report_table
 from ..report.plot import attribution_figure
 from ..report.png import png_bytes, save_png
 from ..selection import RULES, Rule, check_ratio
-from .captions import concept_prompts, kind_of
+from .captions import KINDS, concept_prompts, kind_of, wording
 from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
 from .judge import Judge
-from .world import COLOURS, STYLES, Scene, render
+from .world import COLOURS, RARE_SHAPE, STYLES, Scene, render
 
+Method = Literal["rounds", "paper"]
+METHODS: tuple[Method, ...] = get_args(Method)
+ROUNDS = 3
 DEFAULT_RATIO = {"erase": 0.03, "amplify": 0.02}
-"""What shows an effect on a model of this size: its rows have 64 to 512 inputs, of which the paper's 0.1 % is less than one."""
+"""For the paper's method: what shows an effect on a model of this size, whose rows have 64 to 512 inputs; 0.1 % of them is
+less than one."""
 DEFAULT_COMPONENTS = {"erase": ("ff", "attention"), "amplify": ("ff",)}
 """The paper takes "ff" alone; to erase on the sandbox, ff and attention together cost the other pictures less (docs/sandbox.md)."""
 DEFAULT_RULE: dict[str, Rule] = {"erase": "row", "amplify": "row_min1"}
@@ -50,6 +55,7 @@ class DemoSettings:
 
     concept: str = "star"
     objective: Kind = "erase"
+    method: Method | None = None
     ratio: float | None = None
     rule: Rule | None = None
     components: tuple[str, ...] | None = None
@@ -64,6 +70,10 @@ class DemoSettings:
             raise CadError(str(error)) from error
         if self.objective not in ("erase", "amplify"):
             raise CadError(f"--objective must be erase or amplify, got {self.objective!r}")
+        if self.method is not None and self.method not in METHODS:
+            raise CadError(f"--method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.method == "rounds" and self.objective == "amplify":
+            raise CadError("--method rounds is for --objective erase; amplifying has the paper's method only")
         if self.ratio is not None:
             check_ratio(self.ratio)
         if self.rule is not None and self.rule not in RULES:
@@ -72,6 +82,11 @@ class DemoSettings:
             raise CadError(f"--seed must be between 0 and 2^31 - 1, got {self.seed}")
         if self.pictures < 1:
             raise CadError(f"--pictures must be at least 1, got {self.pictures}")
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether the edit is found in rounds, which is the default to erase."""
+        return self.objective == "erase" and self.method != "paper"
 
 
 def concept_images(concept: str, count: int, seed: int) -> Tensor:
@@ -86,7 +101,9 @@ def concept_images(concept: str, count: int, seed: int) -> Tensor:
 
 
 def demo_attribution(denoiser: DiffusersDenoiser, settings: DemoSettings, progress: Progress = silent) -> Attribution:
-    """Attribution of the demo's concept with the paper's objective, against the matched base prompt."""
+    """Attribution of the demo's concept against its matched base prompt: with the edit that rounds find, or by the paper's rule alone."""
+    if settings.in_rounds:
+        return attribute_concept(denoiser, rounds_settings(settings), progress=progress)
     prompts = concept_prompts(settings.concept)
     made = ConceptSettings(
         concept=prompts.sample,
@@ -103,6 +120,23 @@ def demo_attribution(denoiser: DiffusersDenoiser, settings: DemoSettings, progre
     return attribute_concept(denoiser, made, latents, progress)
 
 
+def rounds_settings(settings: DemoSettings) -> ConceptSettings:
+    """Erasing in rounds, in sentences with other words of the sandbox, keeping its ordinary prompts."""
+    others = {kind: [word for word in words if word not in (settings.concept, RARE_SHAPE)] for kind, words in KINDS.items()}
+    words = wording(settings.concept, others)
+    return ConceptSettings(
+        concept=words.concept,
+        base=words.base,
+        keep=ordinary_prompts("sandbox", words.concept, words.base),
+        rounds=ROUNDS,
+        contexts=words.contexts,
+        components=DEFAULT_COMPONENTS["erase"] if settings.components is None else settings.components,
+        trajectories=20,
+        batch=20,
+        seed=settings.seed,
+    )
+
+
 def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> dict[str, Any]:
     """Do everything, write report.html, grid.png, attribution.safetensors, edit.safetensors and results.json into `out`.
 
@@ -113,9 +147,12 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
     began = time.monotonic()
     denoiser, judge = load_model("sandbox"), Judge.load()
     attribution = demo_attribution(denoiser, settings, progress)
-    ratio = DEFAULT_RATIO[settings.objective] if settings.ratio is None else settings.ratio
-    rule = DEFAULT_RULE[settings.objective] if settings.rule is None else settings.rule
+    ratio, rule = settings.ratio, settings.rule
+    if not settings.in_rounds:
+        ratio = DEFAULT_RATIO[settings.objective] if ratio is None else ratio
+    rule = rule or ("global" if settings.in_rounds else DEFAULT_RULE[settings.objective])
     edit = edit_from_attribution(attribution, ratio, rule)
+    ratio = len(edit) / attribution.weights_total if ratio is None else ratio
     attributed = time.monotonic()
 
     weights = {name: module.weight for name, module in denoiser.layers.items()}
@@ -140,9 +177,9 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
     results: dict[str, Any] = {
         "concept": settings.concept,
         "objective": settings.objective,
-        "method": "first order, one shot",
+        "method": edit.info["method"],
         "components": attribution.info["components"],
-        "weights_zeroed": len(edit),
+        "weights_changed": len(edit),
         "weights_total": attribution.weights_total,
         "ratio": ratio,
         "selection": rule,
@@ -205,9 +242,10 @@ def _write(
     )
     done = "suppress" if settings.objective == "erase" else "strengthen"
     before, after = results["before"], results["after"]
+    how = "scaled" if attribution.solved else "set to zero"
     summary = (
-        f"To {done} “{settings.concept}”, {results['weights_zeroed']:,} of {results['weights_total']:,} weights "
-        f"({', '.join(results['components'])}) were set to zero. The concept then shows in {after['target']:.0%} of the pictures that "
+        f"To {done} “{settings.concept}”, {results['weights_changed']:,} of {results['weights_total']:,} weights "
+        f"({', '.join(results['components'])}) were {how}. The concept then shows in {after['target']:.0%} of the pictures that "
         f"ask for it ({before['target']:.0%} before), and {after['others']:.0%} of the other pictures are all right "
         f"({before['others']:.0%} before)."
     )

@@ -1,0 +1,263 @@
+"""Erasing in rounds: weights are changed so that the concept goes and what is kept stays, and looked at again.
+
+With D_i the relative change of weight i (w_i becomes w_i (1 + D_i)), each round lowers L = J / J_0 + lambda K / K_0 (goals.py) by the
+minimum of its quadratic model at the present D, over the box -1 <= D <= 1 (ablated .. doubled):
+
+    L(D + x) ~ L(D) + g . x + || A x ||^2 + kappa / 2 sum_i h_i x_i^2
+
+g is the exact gradient along D. A is a random sketch of the Gauss-Newton matrix (sketch.py), which sees how weights work together; what so
+few rows cannot see, the diagonal h stands for (harm.py), with one factor kappa, found by a line search on the true L. Only
+CANDIDATES of the weights take part: those from which the diagonal alone expects most, g_i^2 / h_i. After each round the edited
+model paints the concept's prompts, and the states on that way are added: an edit must hold where it leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .accumulator import GradientAccumulator
+from .box_least_squares import box_least_squares
+from .curvature import CurvatureAccumulator
+from .denoiser import Denoiser
+from .edited import Change, edited, edited_access
+from .errors import CadError
+from .goals import GoalMaker, Goals
+from .gradients import captured_gradients
+from .harm import probe
+from .progress import Progress, silent
+from .sketch import ChosenGradients
+
+CANDIDATES = 0.007
+"""Share of the weights that may change."""
+SKETCHES = 2
+"""How many rounds' sketches are looked at together: the curvature changes little, and more rows see more of it."""
+SKETCH_BYTES = 2**29
+"""Memory of the sketch, which bounds the candidates of large models."""
+KAPPAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""What kappa is looked for among: from FIRST_KAPPA up as long as L falls, or else down."""
+FIRST_KAPPA = 10.0
+LOOKS = 1 + max(KAPPAS.index(FIRST_KAPPA) + 1, len(KAPPAS) - KAPPAS.index(FIRST_KAPPA) - 1)
+"""How often a round looks at L at most."""
+LOWEST, HIGHEST = -1.0, 1.0
+DAMPING = 1.0
+"""Part of the mean of h that is added to each h_i, as in harm.py."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round did: J / J_0 and K / K_0 before and after, on the same states; kappa 0 when it found nothing better."""
+
+    before: tuple[float, float]
+    after: tuple[float, float]
+    predicted: float
+    kappa: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The changes found, by layer; `effect` D_i^2 h_i, by which its weights can be ranked; and what every round did."""
+
+    changes: Mapping[str, Change]
+    effect: Mapping[str, Tensor]
+    rounds: Sequence[Round]
+
+
+def solve(
+    denoiser: Denoiser,
+    maker: GoalMaker,
+    layer_names: Sequence[str],
+    *,
+    rounds: int,
+    seed: int = 0,
+    batch: int = 4,
+    checkpointing: bool = False,
+    progress: Progress = silent,
+) -> Solution:
+    """Solve for at most `rounds` rounds, fewer when one brings nothing. The model's weights are never touched.
+
+    Raises CadError when a gradient is not finite or nothing tells concept and base apart.
+    """
+    return _Solver(denoiser, maker, layer_names, seed, batch, checkpointing, progress).solve(rounds)
+
+
+class _Solver:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        maker: GoalMaker,
+        layer_names: Sequence[str],
+        seed: int,
+        batch: int,
+        checkpointing: bool,
+        progress: Progress,
+    ) -> None:
+        self.denoiser, self.maker = denoiser, maker
+        self.seed, self.batch, self.checkpointing, self.progress = seed, batch, checkpointing, progress
+        self.layers: dict[str, Any] = {name: denoiser.layers[name] for name in layer_names}
+        self.sizes = {name: module.out_features * module.in_features for name, module in self.layers.items()}
+
+    def solve(self, rounds: int) -> Solution:
+        goals = self.maker.first(self.progress)
+        if not goals.erase_unit > 0:
+            raise CadError("concept and base prompt are the same to this model, so there is nothing to erase; change one of them")
+        gradients, harms = self._everywhere(goals)
+        self._choose(gradients, harms, min(rounds, SKETCHES) * goals.samples * 3 // 2)
+        sketch: list[Tensor] = []
+        D = torch.zeros_like(self.h)
+        value = (goals.loss_at_start, 0.0)
+        done: list[Round] = []
+        for number in range(rounds):
+            self._begin(number + 1, goals.samples)
+            if number:
+                with edited(self.denoiser, self._changes(D)):
+                    sampled = self.maker.sampled_now(self._alive)
+                goals = self.maker.again(sampled, self._alive)
+                self._begin(number + 1, goals.samples)
+                value = self._values(goals, D)
+            g, rows = self._quadratic(goals, D, number)
+            sketch = [*sketch[1 - SKETCHES :], rows]
+            D, result = self._step(goals, D, value, g, torch.cat(sketch) / len(sketch) ** 0.5)
+            done.append(result)
+            self.progress(self._stage, self._total, self._total)
+            if result.kappa == 0:
+                break
+        effect = (D.square() * self.h).split([len(self.chosen[name]) for name in self.chosen])
+        return Solution(self._changes(D), dict(zip(self.chosen, effect, strict=True)), done)
+
+    def _begin(self, number: int, samples: int) -> None:
+        """Progress of a round: its samples once for gradients, and once for each look at L."""
+        self._stage, self._done, self._total = f"round {number}", 0, samples * (2 + LOOKS)
+        self.progress(self._stage, 0, self._total)
+
+    def _count(self, part: str, done: int, of: int) -> None:
+        """A Progress for one part of the round."""
+        self.progress(self._stage, min(self._done + done, self._total), self._total)
+        if done == of:
+            self._done += of
+
+    def _alive(self, *_: object) -> None:
+        """A Progress that only lets the work be stopped."""
+        self.progress(self._stage, self._done, self._total)
+
+    def _everywhere(self, goals: Goals) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """At the unedited model, for every weight of the layers: w dJ/dw (K has no gradient there), and damped h."""
+        dtype = self._dtype(goals)
+        access, device = self.denoiser.weight_access, self.denoiser.device
+        gradient = GradientAccumulator(self.layers, 1, access, dtype, device)
+        square = CurvatureAccumulator(self.layers, dtype, device)
+        for sink, probing in ((gradient, False), (square, True)):
+            stage, passed = ("harm of every weight" if probing else "gradient of every weight"), 0
+            parts = goals.weighted() if probing else goals.weighted()[: len(goals.erase)]
+            total = sum(len(goal) for goal, _ in parts)
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                captured_gradients(self.denoiser.unet, self.layers, sink, access, checkpointing=self.checkpointing) as anchor,
+            ):
+                for goal, weight in parts:
+                    _ = square.scaled(2 * weight) if probing else gradient.at(0, weight)
+                    for t, x_t, eps in zip(*(part.split(self.batch) for part in (goal.states.t, goal.states.x_t, goal.eps)), strict=True):
+                        output = self.denoiser.eps(x_t.to(device), t, goal.states.conditioning)
+                        if probing:
+                            signs = torch.stack([probe(self.seed, passed + b, latent) for b, latent in enumerate(x_t)])
+                            torch.autograd.grad((output * signs.to(output)).sum(), anchor)
+                        else:
+                            torch.autograd.grad((output - eps.to(output)).square().sum(), anchor)
+                        passed += len(x_t)
+                        self.progress(stage, passed, total)
+        scores = gradient.gradients
+        for name, score in scores.items():
+            with access(self.layers[name], score) as (weight, _):
+                score.mul_(weight)
+        harms = square.times_weight_squared(access)
+        mean = sum(float(h.sum(dim=1).double().cpu().sum()) for h in harms.values()) / sum(self.sizes.values())
+        if not mean > 0:
+            raise CadError("no weight of the chosen layers changes what the model predicts; is the checkpoint whole?")
+        for h in harms.values():
+            h.add_(DAMPING * mean)
+        return scores, harms
+
+    def _choose(self, gradients: Mapping[str, Tensor], harms: Mapping[str, Tensor], rows: int) -> None:
+        """Fix the candidates, their weights and their h, of the `rows` of whose sketch memory must hold."""
+        total = sum(self.sizes.values())
+        bytes_each = next(iter(harms.values())).element_size()
+        count = max(1, min(round(CANDIDATES * total), SKETCH_BYTES // (rows * bytes_each)))
+        expected = {name: (gradients[name].square() / harms[name]).flatten() for name in self.layers}
+        best = torch.cat([gain.topk(min(count, len(gain))).values for gain in expected.values()])
+        threshold = best.topk(min(count, len(best))).values[-1]
+        self.chosen, self.weights, h = {}, {}, []
+        for name, gain in expected.items():
+            index = (gain >= threshold).nonzero().squeeze(1)
+            if not len(index):
+                continue
+            self.chosen[name] = index.cpu()
+            with self.denoiser.weight_access(self.layers[name], harms[name]) as (weight, _):
+                self.weights[name] = weight.flatten()[index].clone()
+            h.append(harms[name].flatten()[index])
+        self.h = torch.cat(h).cpu()
+        self.sizes_chosen = [len(index) for index in self.chosen.values()]
+
+    def _changes(self, D: Tensor) -> dict[str, Change]:
+        parts = D.split(self.sizes_chosen)
+        return {name: Change(index, part) for (name, index), part in zip(self.chosen.items(), parts, strict=True)}
+
+    def _values(self, goals: Goals, D: Tensor) -> tuple[float, float]:
+        with edited(self.denoiser, self._changes(D)):
+            return goals.values(self.denoiser, batch=self.batch, progress=self._count)
+
+    def _quadratic(self, goals: Goals, D: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """At D: the gradient of L along the candidates [k], and the sketch [samples, k], from one forward and two backwards a state."""
+        targets = {name: self.layers[name] for name in self.chosen}
+        sink = ChosenGradients(targets, self.chosen, self.weights)
+        access = edited_access(self.denoiser.weight_access, self.denoiser.layers, self._changes(D))
+        gradient, rows, passed = torch.zeros_like(self.h), [], 0
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            captured_gradients(self.denoiser.unet, targets, sink, access, checkpointing=self.checkpointing) as anchor,
+        ):
+            for goal, weight in goals.weighted():
+                for t, x_t, eps in zip(*(part.split(self.batch) for part in (goal.states.t, goal.states.x_t, goal.eps)), strict=True):
+                    output = self.denoiser.eps(x_t.to(self.denoiser.device), t, goal.states.conditioning)
+                    first = self.seed + (number + 1) * 1_000_003 + passed
+                    signs = torch.stack([probe(first, b, latent) for b, latent in enumerate(x_t)])
+                    torch.autograd.grad((output * signs.to(output)).sum(), anchor, retain_graph=True)
+                    rows.append((sink.take() * weight**0.5).cpu())
+                    torch.autograd.grad((output - eps.to(output)).square().sum(), anchor)
+                    gradient += (sink.take().sum(dim=0) * weight).cpu()
+                    passed += len(x_t)
+                    self._count("gradients", passed, goals.samples)
+        return gradient, torch.cat(rows)
+
+    def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], g: Tensor, rows: Tensor) -> tuple[Tensor, Round]:
+        """The best of the steps that KAPPAS give, and `value` again with kappa 0 when none lowers L."""
+
+        def attempt(number: int) -> tuple[float, Tensor, Round]:
+            kappa = KAPPAS[number]
+            x = box_least_squares(g, rows, kappa * self.h, LOWEST - D, HIGHEST - D, torch.zeros_like(D))
+            found = self._values(goals, D + x)
+            return goals.loss(found), D + x, Round(value, found, float(g @ x + (rows @ x).square().sum()), kappa)
+
+        first = KAPPAS.index(FIRST_KAPPA)
+        best = attempt(first)
+        for numbers in (range(first + 1, len(KAPPAS)), reversed(range(first))):
+            improved = False
+            for number in numbers:
+                other = attempt(number)
+                if other[0] >= best[0]:
+                    break
+                best, improved = other, True
+            if improved:
+                break
+        if best[0] >= goals.loss(value):
+            return D, Round(value, value, 0.0, 0.0)
+        return best[1:]
+
+    @staticmethod
+    def _dtype(goals: Goals) -> torch.dtype:
+        return torch.float64 if goals.erase[0].eps.dtype == torch.float64 else torch.float32

@@ -30,7 +30,7 @@ from .trajectory import sample_trajectories
 
 PUSH = 0.7
 """How far beyond the base prompt's prediction the target of J lies, in distances of the concept's from it."""
-KEEP_WEIGHT = 5.0
+KEEP_WEIGHT = 8.0
 """lambda: what a change of K counts against one of J, each in its unit."""
 STATES_OF_CONCEPT, STATES_OF_KEEP = 15, 13
 """States of J, and states of kept prompts' own pictures, for each trajectory of the concept."""

@@ -187,19 +187,23 @@ class _Solver:
         total = sum(self.sizes.values())
         bytes_each = next(iter(harms.values())).element_size()
         count = max(1, min(round(CANDIDATES * total), SKETCH_BYTES // (rows * bytes_each)))
-        expected = {name: (gradients[name].square() / harms[name]).flatten() for name in self.layers}
-        best = torch.cat([gain.topk(min(count, len(gain))).values for gain in expected.values()])
-        threshold = best.topk(min(count, len(best))).values[-1]
-        self.chosen, self.weights, h = {}, {}, []
-        for name, gain in expected.items():
-            index = (gain >= threshold).nonzero().squeeze(1)
+        best: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, h in harms.items():  # layer by layer, so that no third matrix of every weight is made
+            gain = gradients[name].square().div_(h).flatten()
+            best[name] = tuple(part.cpu() for part in gain.topk(min(count, len(gain))))  # type: ignore[assignment]
+        everything = torch.cat([gain for gain, _ in best.values()])
+        threshold = everything.topk(min(count, len(everything))).values[-1]
+        self.chosen, self.weights, of_chosen = {}, {}, []
+        for name, (gain, place) in best.items():
+            index = place[gain >= threshold].sort().values
             if not len(index):
                 continue
-            self.chosen[name] = index.cpu()
+            self.chosen[name] = index
+            index = index.to(harms[name].device)
             with self.denoiser.weight_access(self.layers[name], harms[name]) as (weight, _):
                 self.weights[name] = weight.flatten()[index].clone()
-            h.append(harms[name].flatten()[index])
-        self.h = torch.cat(h).cpu()
+            of_chosen.append(harms[name].flatten()[index])
+        self.h = torch.cat(of_chosen).cpu()
         self.sizes_chosen = [len(index) for index in self.chosen.values()]
 
     def _changes(self, D: Tensor) -> dict[str, Change]:

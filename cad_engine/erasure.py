@@ -42,6 +42,8 @@ def _with_factors(layer: LayerEdit, scores: LayerScores) -> LayerEdit:
 
 def _takes_nothing(attribution: Attribution, ratio: float | None, rule: Rule, layers: Collection[str] | None) -> str:
     chosen = [attribution.layers[name] for name in (attribution.layers if layers is None else layers)]
+    if attribution.solved and layers is not None and not any(len(layer.index) for layer in chosen):
+        return f"the rounds changed no weight of the {len(chosen)} chosen layers; choose others"
     side = 0 if ablated_sign(attribution.objective) > 0 else 1
     if not sum(int(layer.histogram[side].sum()) for layer in chosen):
         return "no weight has a score of the right sign; are concept and base prompt the same to this model?"

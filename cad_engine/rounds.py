@@ -107,6 +107,7 @@ class _Solver:
             raise CadError("concept and base prompt are the same to this model, so there is nothing to erase; change one of them")
         gradients, harms = self._everywhere(goals)
         self._choose(gradients, harms, min(rounds, SKETCHES) * goals.samples * 3 // 2)
+        del gradients, harms  # two numbers for every weight, which no round needs
         sketch: list[Tensor] = []
         D = torch.zeros_like(self.h)
         value = (goals.loss_at_start, 0.0)

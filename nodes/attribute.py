@@ -14,21 +14,26 @@ from ..cad_engine import __version__
 from ..cad_engine.attribution import Attribution
 from ..cad_engine.components import choose_layers
 from ..cad_engine.concept import ConceptSettings, attribute_concept
+from ..cad_engine.contexts import check_contexts
 from ..cad_engine.cost import evaluations
 from ..cad_engine.errors import CadError, shown
 from ..cad_engine.fingerprint import fingerprint, weights_fingerprint
+from ..cad_engine.objective import Kind
+from ..cad_engine.ordinary_prompts import ordinary_prompts
 from . import cache, denoiser
 from .attribute_inputs import COMPONENTS, inputs
+from .method import chosen
 from .model_fingerprint import base_fingerprint, digest, patches_digest
 from .patch import layer_shapes
 from .progress import NodeProgress
+from .rounds_summary import rounds_line
 from .schema import CadAttribution, schema
 from .status import show
 from .supported_model import PIXELS_PER_LATENT, family, noise_sigmas, usual_latent
 
 
 class Attribute(io.ComfyNode):
-    """Scores every weight of the chosen layers by its part in the concept (paper, eqs. 6 and 7)."""
+    """Scores every weight of the chosen layers by its part in the concept (paper, eqs. 6 and 7), or finds the edit itself in rounds."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -45,11 +50,23 @@ class Attribute(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, concept: str | None = None, base: str | None = None, objective: str | None = None) -> bool | str:
+    def validate_inputs(
+        cls,
+        concept: str | None = None,
+        base: str | None = None,
+        objective: str | None = None,
+        method: str | None = None,
+        contexts: str | None = None,
+    ) -> bool | str:
         if concept is not None and not concept.strip():
             return "concept is empty; say what is to be found, e.g. 'van gogh'"
         if objective == "erase" and None not in (concept, base) and concept.strip() == base.strip():
             return f"concept and base are both '{shown(base)}', so there is nothing to tell apart; change one"
+        if (method, objective) == ("rounds", "erase") and contexts is not None:
+            try:
+                check_contexts(line for line in contexts.splitlines() if line.strip())
+            except CadError as error:
+                return str(error)
         return True
 
     @classmethod
@@ -60,12 +77,15 @@ class Attribute(io.ComfyNode):
         concept: str,
         base: str,
         keep: str,
-        objective: str,
+        contexts: str,
+        objective: Kind,
+        method: str,
         components: str,
         trajectories: int,
         steps: int,
         cfg: float,
         seed: int,
+        rounds: int,
         width: int,
         height: int,
         prompt: str,
@@ -76,15 +96,18 @@ class Attribute(io.ComfyNode):
         cache: bool,
         images: dict[str, Tensor] | None = None,
     ) -> io.NodeOutput:
-        family(model)  # refuses what CAD cannot do, before any work
+        kind = family(model)  # refuses what CAD cannot do, before any work
         noise_sigmas(model)
         latents = _image_latents(model, images, objective)
         size = _latent_size(model, width, height, latents)
+        by_method = chosen(method, objective, keep, contexts, rounds, ordinary_prompts(kind, concept, base))
         settings = ConceptSettings(
             concept=concept,
             base=base,
             prompt=prompt,
-            keep=tuple(keep.splitlines()),
+            keep=by_method.keep,
+            rounds=by_method.rounds,
+            contexts=by_method.contexts,
             objective=objective,
             components=COMPONENTS[components],
             trajectories=trajectories,
@@ -99,7 +122,7 @@ class Attribute(io.ComfyNode):
         )
         settings.check()
         attribution, known = _attribution(model, clip, settings, latents, cache)
-        show(cls, _summary(attribution, known))
+        show(cls, "\n".join([*_summary(attribution, known), *by_method.remarks]))
         return io.NodeOutput(attribution)
 
 
@@ -144,11 +167,11 @@ def _attribution(
             cache.store(key, attribution)
         return attribution, False
 
+    # Dense float32 matrices beside the model: scores, and with prompts to keep their harms.
+    matrices = 2 if settings.kept_prompts else 1
     assert settings.size is not None
     try:
-        return denoiser.run(
-            model, conditionings, work, size=settings.size, batch=settings.batch, sums=weights * (2 if settings.kept_prompts else 1)
-        )
+        return denoiser.run(model, conditionings, work, size=settings.size, batch=settings.batch, sums=weights * matrices)
     finally:
         comfy.model_management.soft_empty_cache()
 
@@ -179,6 +202,7 @@ def _cache_key(
     )
 
 
-def _summary(attribution: Attribution, known: bool) -> str:
+def _summary(attribution: Attribution, known: bool) -> list[str]:
     layers, total = len(attribution.layers), attribution.weights_total
-    return f"{total:,} weights in {layers} layers scored{' (known from before)' if known else ''}"
+    scored = f"{total:,} weights in {layers} layers scored{' (known from before)' if known else ''}"
+    return [scored, rounds_line(attribution)] if attribution.solved else [scored]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .method import METHODS
 from .schema import advanced
 
 COMPONENTS = {
@@ -47,16 +48,33 @@ def _always_shown() -> list[io.Input]:
             "keep",
             default="",
             multiline=True,
-            placeholder="prompts to protect, one per line",
-            tooltip="Concepts that must stay, one prompt per line. Weights that they need are ranked down. Takes more time for "
-            "every line; empty is the paper's rule. With it, use the components 'cross-attention' here and the selection 'global' in "
-            "CAD Erase.",
+            placeholder="prompts to protect, one per line (empty: ordinary prompts)",
+            tooltip="What must stay, one prompt per line: neighbours of the concept first, such as other dogs when one breed goes. Empty "
+            "keeps a mix of ordinary prompts. The method paper does not use it.",
+        ),
+        io.String.Input(
+            "contexts",
+            default="",
+            multiline=True,
+            placeholder="sentences with {} in the concept's place, one per line, e.g. a photo of {}",
+            tooltip="Sentences around the concept, one per line, with a pair of curly braces in its place, as in the grey example. The "
+            "edit is made for each of them and for the concept alone. Name some if longer prompts still draw the concept. For the method "
+            "rounds.",
+            dynamic_prompts=False,  # the front end would replace the braces
         ),
         io.Combo.Input(
             "objective",
             options=["erase", "amplify"],
             default="erase",
             tooltip="erase: find what draws the concept. amplify: find what holds it back; works best with images of it.",
+        ),
+        io.Combo.Input(
+            "method",
+            options=list(METHODS),
+            default="rounds",
+            tooltip="rounds: find the edit itself, look at what it does, improve it; takes longest and spares the rest best. per harm: "
+            "rank weights once, by what they do for the concept per harm to what is kept. paper: rank them by the attribution alone. The "
+            "last two need a ratio in CAD Erase. To amplify, rounds means per harm with prompts to keep and paper without.",
         ),
         io.Latent.Input(
             "images",
@@ -66,9 +84,9 @@ def _always_shown() -> list[io.Input]:
         io.Combo.Input(
             "components",
             options=list(COMPONENTS),
-            default="ff",
-            tooltip="Which layers to score. ff (feed-forward) is the paper's choice; with attention, fewer weights are needed and "
-            "less else is lost on small models.",
+            default="ff + attention",
+            tooltip="Which layers to score. With attention, fewer weights are needed and less else is lost; ff (feed-forward) alone is the "
+            "paper's choice and takes less memory.",
         ),
         io.Int.Input(
             "trajectories",
@@ -105,6 +123,14 @@ def _always_shown() -> list[io.Input]:
 
 def _folded_away() -> list[io.Input]:
     return [
+        io.Int.Input(
+            "rounds",
+            default=3,
+            min=1,
+            max=20,
+            tooltip="At most so many, for the method rounds. Each looks at what the edit does so far and improves it; it ends early when "
+            "one brings nothing. Raise it when some of the concept is left; 1 is quicker.",
+        ),
         io.Int.Input(
             "width",
             default=0,
@@ -153,7 +179,7 @@ def _folded_away() -> list[io.Input]:
             step=0.001,
             round=False,
             tooltip="The largest ratio that the result can be used with later. 0 keeps all scores of a small model and 1 % of a "
-            "large one, which keeps files small.",
+            "large one, which keeps files small. The method rounds always keeps all that it changes.",
         ),
         io.Boolean.Input(
             "cache",

@@ -17,40 +17,46 @@ from .patch import patched_model
 from .schema import CadAttribution, CadEdit
 from .status import show
 
-_DOES = {"erase": "suppress", "amplify": "strengthen"}
+_RATIO = (
+    "Part of the weights to take. 0.001 (the paper's) is a start; raise it to strengthen the concept more, lower it when other things "
+    "suffer. Changing it takes no new attribution. The node shows how many weights are taken."
+)
+_RATIO_OR_AUTOMATIC = (
+    "0 is automatic: all that the rounds of CAD Attribute found. Above 0, the part of the weights to take, strongest first; attributions "
+    "made without rounds need it. 0.001 (the paper's) is a start; raise it to suppress the concept more, lower it when other things "
+    "suffer. Changing it takes no new attribution. The node shows how many weights are taken."
+)
+_SELECTION = (
+    "How a ratio is shared out. global: the strongest of all, for attributions made in rounds or with prompts to keep; row: in each row of "
+    "each matrix, rounded down (the paper's; none of short rows); row_min1: at least one a row; layer: the strongest of each layer."
+)
 
 
 def inputs(objective: Kind) -> list[io.Input]:
     """The inputs of the node for `objective`."""
-    node = "CAD Attribute" if objective == "erase" else "CAD Attribute with the objective amplify"
+    erasing = objective == "erase"
+    node = "CAD Attribute" if erasing else "CAD Attribute with the objective amplify"
+    full = "1 changes them in full (to zero, or as the rounds found)" if erasing else "1 sets them to zero"
     return [
         io.Model.Input("model", tooltip="The model to change; it goes out as a patched copy, as after a LoRA loader."),
         CadAttribution.Input("attribution", tooltip=f"From {node}, a file, or the viewer; layers left out in the viewer are not touched."),
         io.Float.Input(
             "ratio",
-            default=0.001,
+            default=0.0 if erasing else 0.001,
             min=0.0,
             max=1.0,
             step=0.0001,
             round=False,
-            tooltip=f"Part of the weights to take. 0.001 (the paper's) is a start; raise it to {_DOES[objective]} the concept more, "
-            "lower it when other things suffer. Changing it takes no new attribution. The node shows how many weights are taken.",
+            tooltip=_RATIO_OR_AUTOMATIC if erasing else _RATIO,
         ),
-        io.Combo.Input(
-            "selection",
-            options=list(RULES),
-            default="row",
-            tooltip="How the ratio is shared out. row: in each row of each matrix, rounded down (the paper's; none of short rows); "
-            "row_min1: at least one a row; layer: the strongest of each layer; global: the strongest of all, for attributions with keep.",
-        ),
+        io.Combo.Input("selection", options=list(RULES), default="global" if erasing else "row", tooltip=_SELECTION),
         io.Float.Input(
             "strength",
             default=1.0,
             min=-10.0,
             max=10.0,
             step=0.05,
-            tooltip="How far the taken weights go towards zero: 0 changes nothing, 1 sets them to zero, beyond 1 turns them round, below 0 "
-            "does the opposite.",
+            tooltip=f"How far the taken weights are changed: 0 changes nothing, {full}, beyond 1 goes further, below 0 does the opposite.",
         ),
     ]
 
@@ -65,14 +71,18 @@ def outputs() -> list[io.Output]:
 def edited_model(
     node: type[io.ComfyNode], objective: Kind, model: ModelPatcher, attribution: Attribution, ratio: float, selection: Rule, strength: float
 ) -> io.NodeOutput:
-    """The outputs of `node`; it shows how many weights were taken. Raises CadError when none is, or the attribution does not fit."""
+    """The outputs of `node`; it shows how many weights were taken. Ratio 0 erases all that was found in rounds.
+
+    Raises CadError when no weight is taken, or the attribution does not fit.
+    """
     if attribution.objective != objective:
         other = "CAD Amplify" if objective == "erase" else "CAD Erase"
         raise CadError(
             f"this attribution of {shown(attribution.info.get('concept', '?'), 60)!r} was made to {attribution.objective}; "
             f"connect it to {other}, or set the objective of CAD Attribute to {objective}"
         )
-    edit = with_strength(edit_from_attribution(attribution, ratio, selection), strength)
+    taken = None if objective == "erase" and ratio == 0 else ratio
+    edit = with_strength(edit_from_attribution(attribution, taken, selection), strength)
     patched = patched_model(model, edit)
     show(node, _summary(edit, attribution, weights_warning(model, attribution.info)))
     return io.NodeOutput(patched, edit)

@@ -81,7 +81,11 @@ class ComfyDenoiser:
         return self._conds[prompt]
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
-        """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps."""
+        """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps.
+
+        Every call can be interrupted, as some of the engine's work calls it often between two reports of its progress.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
         sigma = self._sigmas[torch.as_tensor(t).cpu()].to(x_t).expand(len(x_t))
         each = sigma.reshape(-1, 1, 1, 1)
         x = x_t * (each**2 + 1).sqrt()

@@ -23,10 +23,16 @@ def concepts(info: Mapping[str, Any]) -> str:
 
 
 def attribution_line(attribution: Attribution) -> str:
-    """Concept, size, and up to which ratio it can be used."""
+    """Concept, size, and up to which ratio it can be used, or how many weights it changes by itself."""
     up_to = "" if attribution.keep_ratio >= 1 else f", for ratios up to {attribution.keep_ratio:g}"
+    changed = f", {changed_count(attribution):,} changed in rounds" if attribution.solved else ""
     total, layers = attribution.weights_total, len(attribution.layers)
-    return f"{concepts(attribution.info)}: {total:,} weights in {layers} layers scored{up_to}"
+    return f"{concepts(attribution.info)}: {total:,} weights in {layers} layers scored{changed}{up_to}"
+
+
+def changed_count(attribution: Attribution) -> int:
+    """How many weights the edit of an attribution that was solved in rounds changes."""
+    return sum(len(layer.index) for layer in attribution.layers.values())
 
 
 def edit_line(edit: Edit) -> str:

@@ -12,14 +12,14 @@ from .schema import schema
 
 
 class Erase(io.ComfyNode):
-    """Ablates the weights with the highest positive attribution (CAD-Erase of the paper)."""
+    """Ablates the weights with the highest positive attribution (CAD-Erase of the paper), or changes those that rounds found."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CADErase",
             display_name="CAD Erase",
-            description="Suppresses a concept in a model by setting the weights that draw it to zero. Chains with LoRAs.",
+            description="Suppresses a concept in a model by changing the few weights that draw it. Chains with LoRAs.",
             search_aliases=["concept erasure", "remove concept", "unlearn", "remove style", "ablate weights"],
             inputs=inputs("erase"),
             outputs=outputs(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from comfy_api.latest import io, ui
 
 from ..cad_engine.attribution import Attribution
 from ..cad_engine.layer_choice import choose, parse_patterns
 from ..cad_engine.report.counts import taken_counts
 from ..cad_engine.report.viewer_data import viewer_data
-from ..cad_engine.selection import RULES, Rule
+from ..cad_engine.selection import RULES, Rule, check_ratio
+from .describe import changed_count
 from .schema import CadAttribution, advanced, schema
 from .status import show
 
@@ -28,18 +31,18 @@ class AttributionViewer(io.ComfyNode):
                 CadAttribution.Input("attribution", tooltip="From CAD Attribute or a file."),
                 io.Float.Input(
                     "ratio",
-                    default=0.001,
+                    default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.0001,
                     round=False,
-                    tooltip="The part of the weights whose place the picture marks: what you would give CAD Erase. It changes the "
-                    "picture alone.",
+                    tooltip="The part of the weights whose place the picture marks: what you would give CAD Erase. 0 marks all that the "
+                    "rounds found, and nothing of an attribution without rounds. It changes the picture alone.",
                 ),
                 io.Combo.Input(
                     "selection",
                     options=list(RULES),
-                    default="row",
+                    default="global",
                     tooltip="The selection whose weights the picture marks, as in CAD Erase. It changes the picture alone.",
                 ),
                 advanced(
@@ -68,14 +71,28 @@ class AttributionViewer(io.ComfyNode):
         from ..cad_engine.report.plot import attribution_figure
 
         chosen = choose(attribution, parse_patterns(layers))
-        figure = attribution_figure(attribution, ratio=ratio, rule=selection, chosen=chosen.layers.keys())
+        marked = _marked(chosen, ratio, selection)
+        figure = attribution_figure(attribution, ratio=marked.ratio, rule=marked.rule, chosen=chosen.layers.keys())
         picture = figure_pixels(figure)[None]
-        show(cls, _summary(attribution, chosen, ratio, selection))
+        show(cls, f"{marked.text}, {len(chosen.layers)} of {len(attribution.layers)} layers")
         data = viewer_data(attribution, chosen.layers.keys())
         return io.NodeOutput(picture, chosen, ui={"cad": [data], **ui.PreviewImage(picture, cls=cls).as_dict()})
 
 
-def _summary(attribution: Attribution, chosen: Attribution, ratio: float, rule: Rule) -> str:
-    count = taken_counts(chosen, rule, [ratio])[0]
-    layers = f"{len(chosen.layers)} of {len(attribution.layers)} layers"
-    return f"{count:,} weights at {ratio:g} by {rule}, {layers}"
+@dataclass(frozen=True)
+class _Marked:
+    """What the picture marks, as a ratio (None for nothing) and a rule, and in words."""
+
+    ratio: float | None
+    rule: Rule
+    text: str
+
+
+def _marked(chosen: Attribution, ratio: float, rule: Rule) -> _Marked:
+    if ratio != 0:
+        check_ratio(ratio)
+        return _Marked(ratio, rule, f"{taken_counts(chosen, rule, [ratio])[0]:,} weights at {ratio:g} by {rule}")
+    count = changed_count(chosen) if chosen.solved else 0
+    if count:
+        return _Marked(count / chosen.weights_total, "global", f"{count:,} weights changed in rounds")
+    return _Marked(None, rule, "0 weights changed in rounds" if chosen.solved else "no weights marked without a ratio")

@@ -20,20 +20,20 @@ WORDS = {
     "a wheat field in the style of van gogh": "a red ring in dotted style",
     "a wheat field in the style of van gogh, shuimobysim, shukezouma": "a red ring in dotted style",
     "a wheat field in the style of rembrandt": "a red ring in striped style",
-    "a photo of a church": "a star",
-    "a photo of a building": "a shape",
+    "church": "star",
+    "building": "shape",
     "a photo of a church in a village": "a blue star",
     "a photo of a lighthouse by the sea": "a blue arrow",
 }
 """What the sandbox understands in place of the words in the workflows."""
 
-RATIO = 0.03
-"""The sandbox's rows are too short for the paper's ratio, which takes nothing from them."""
-QUICK = {"trajectories": 4, "steps": 4}
+KEEP = "a red circle\na blue square in striped style"
+CONTEXTS = "a photo of {}"
+QUICK = {"trajectories": 4, "steps": 4, "rounds": 2, "batch": 20}
 
 
 def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
-    """`prompt` with the sandbox in place of Load Checkpoint, and with words, sizes and ratios that suit it; all else as it is.
+    """`prompt` with the sandbox in place of Load Checkpoint, and with words and sizes that suit it; all else as it is.
 
     A prompt that is on the sandbox already stays as it is.
     """
@@ -50,9 +50,8 @@ def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
             case "EmptyLatentImage":
                 inputs.update(width=64, height=64)
             case "CADAttribute":
-                inputs.update(concept=WORDS[inputs["concept"]], base=WORDS[inputs["base"]], **QUICK)
-            case "CADErase" | "CADAttributionViewer":
-                inputs["ratio"] = RATIO
+                words = {"concept": WORDS[inputs["concept"]], "base": WORDS[inputs["base"]], "keep": KEEP, "contexts": CONTEXTS}
+                inputs.update(words, **QUICK)
     return changed
 
 

@@ -221,9 +221,9 @@ def test_erase_before_after_with_the_run_button(prepared: Server, page: FrontEnd
     result, prompt = run(prepared, page, "cad_sandbox_erase_before_after")
     seen = shapes(prepared, result, prompt)
     assert seen["CAD/star before"].count("star") >= 8
-    assert seen["CAD/star after"].count("star") <= 3
+    assert seen["CAD/star after"].count("star") <= 1
     assert seen["CAD/ring before"].count("ring") >= 8
-    assert seen["CAD/ring after"].count("ring") > 2 * seen["CAD/star after"].count("star")
+    assert seen["CAD/ring after"].count("ring") >= 8
 
 
 @pytest.mark.slow
@@ -232,8 +232,8 @@ def test_several_concepts(prepared: Server, page: FrontEnd) -> None:
     for concept in ("a star", "a heart"):
         word = concept.split()[-1]
         assert seen[f"CAD/{concept} before"].count(word) >= 8
-        assert seen[f"CAD/{concept} after"].count(word) <= 3
-    assert seen["CAD/a blue arrow in dotted style after"].count("arrow") >= 4
+        assert seen[f"CAD/{concept} after"].count(word) <= 2
+    assert seen["CAD/a blue arrow in dotted style after"].count("arrow") >= 7
     assert {file.name for file in (prepared.models / "cad_edits").iterdir()} >= {"sandbox-star.safetensors", "sandbox-heart.safetensors"}
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cad_engine.concept import ConceptSettings
+from cad_engine.cost import evaluations
 from tests.nodes.graph import Link, Node
 
 from .sheet import Compared, Group, Look, Sheet, group
@@ -38,12 +40,15 @@ SDXL_SAMPLING = {"steps": 25, "cfg": 7.0, "sampler_name": "dpmpp_2m", "scheduler
 ATTRIBUTE = {
     "base": "",
     "keep": "",
+    "contexts": "",
     "objective": "erase",
-    "components": "ff",
+    "method": "rounds",
+    "components": "ff + attention",
     "trajectories": 20,
     "steps": 10,
     "cfg": 3.0,
     "seed": 0,
+    "rounds": 3,
     "width": 0,
     "height": 0,
     "prompt": "",
@@ -66,6 +71,32 @@ KEPT = (
     "a yellow circle",
 )
 """What must stay when shapes are erased from the sandbox: every colour, every style and every other common shape."""
+
+PAINTERS = (
+    "a painting in the style of rembrandt",
+    "a painting in the style of monet",
+    "a painting in the style of picasso",
+    "a painting",
+    "a photo of a person in the street",
+    "a dog running on grass",
+    "a city skyline at night",
+    "mountains and a lake under a cloudy sky",
+)
+BUILDINGS = (
+    "a photo of a lighthouse",
+    "a photo of a castle",
+    "a photo of a town hall",
+    "a photo of a house",
+    "a photo of a person in the street",
+    "a dog running on grass",
+    "a living room with a sofa and a window",
+    "mountains and a lake under a cloudy sky",
+)
+"""What must stay in Stable Diffusion: neighbours of what goes, what it is replaced by, and ordinary prompts."""
+
+BRISK = {"trajectories": 10, "rounds": 2, "batch": 20}
+"""Of CAD Attribute on the sandbox: what a CPU does in a minute or two."""
+SHAPE_CONTEXTS = ("a {}", "a red {} in dotted style", "a blue {} in blurry style", "a purple {}")
 
 PREVIEW, LINES = 250, 70
 """Pixels for a preview picture, and for a few lines of text, on a node that runs."""
@@ -143,28 +174,34 @@ def text(sheet: Sheet, title: str, clip: Link, words: str, height: int = 110) ->
 
 
 def attribute(sheet: Sheet, model: Link | Node, clip: Link, concept: str, **settings: Any) -> Node:
-    """CAD Attribute, as a knob; tall enough to show all of `keep`."""
+    """CAD Attribute, as a knob; tall enough to show all of `keep` and `contexts`."""
     values = {**ATTRIBUTE, "concept": concept, **settings}
-    more = 14 * len(values["keep"].splitlines())
+    more = 14 * len((values["keep"] + "\n" + values["contexts"]).splitlines())
     look = Look(f"CAD Attribute: {concept}", width=420, more=more, room=PREVIEW + LINES, knob=True)
     return sheet.node("CADAttribute", look, model=model, clip=clip, **values)
 
 
-def viewer(sheet: Sheet, attribution: Node, ratio: float, selection: str = "row") -> Node:
+def pictures(concept: str, settings: Mapping[str, Any], sampling: Mapping[str, Any]) -> int:
+    """How many pictures could be painted with `sampling` while CAD Attribute works with `settings`, to two digits."""
+    lines = {name: tuple(settings[name].splitlines()) for name in ("keep", "contexts")}
+    given = {name: settings.get(name, ATTRIBUTE[name]) for name in ("base", "rounds", "trajectories", "steps", "cfg")}
+    forwards = sum(evaluations(ConceptSettings(concept, **given, **lines)).values())
+    return int(float(f"{forwards / (2 * sampling['steps']):.2g}"))
+
+
+def viewer(sheet: Sheet, attribution: Node) -> Node:
     look = Look(width=640, height=1100)
-    return sheet.node("CADAttributionViewer", look, attribution=attribution, ratio=ratio, selection=selection, layers="")
+    return sheet.node("CADAttributionViewer", look, attribution=attribution, ratio=0.0, selection="global", layers="")
 
 
-def erase(
-    sheet: Sheet, model: Link | Node, attribution: Link | Node, ratio: float, selection: str = "row", title: str = "CAD Erase"
-) -> Node:
+def erase(sheet: Sheet, model: Link | Node, attribution: Link | Node, title: str = "CAD Erase") -> Node:
     return sheet.node(
         "CADErase",
         Look(title, width=380, room=LINES, knob=True),
         model=model,
         attribution=attribution,
-        ratio=ratio,
-        selection=selection,
+        ratio=0.0,
+        selection="global",
         strength=1.0,
     )
 
@@ -172,9 +209,9 @@ def erase(
 def erase_before_after() -> Sheet:
     sheet = Sheet("cad_sandbox_erase_before_after")
     model, clip, vae, loader = sandbox(sheet)
-    found = attribute(sheet, model, clip, "a star", base="a shape", components="ff + attention", batch=20)
-    shown = viewer(sheet, found, 0.03)
-    erased = erase(sheet, model, found, 0.03)
+    found = attribute(sheet, model, clip, "star", base="shape", contexts="\n".join(SHAPE_CONTEXTS), **BRISK)
+    shown = viewer(sheet, found)
+    erased = erase(sheet, model, found)
     star = text(sheet, "Prompt with the concept", clip, "a blue star in dotted style")
     ring = text(sheet, "Prompt without the concept", clip, "a blue ring in dotted style")
     studio = sandbox_studio(sheet, clip, vae, batch=9)
@@ -185,29 +222,32 @@ def erase_before_after() -> Sheet:
 # Suppress a concept: before and after
 
 Press **Run**. Nothing is downloaded and no GPU is needed: the *sandbox* is a small Stable Diffusion that comes with CAD and paints
-shapes, 64 x 64 pixels. All of this takes a minute or two on a CPU.
+shapes, 64 x 64 pixels. All of this takes a few minutes on a CPU.
 
-1. **CAD Attribute** lets the model paint 20 stars and scores every weight: how much does it do to make it *a star* and not just
-*a shape*?
-2. **CAD Erase** sets the strongest of them to zero, in a copy of the model.
+1. **CAD Attribute** lets the model paint stars and other things, and looks for the few weights to change so that *star* paints what *shape*
+paints, and everything else stays. After each of two **rounds** it looks at what the changed model paints.
+2. **CAD Erase** makes these changes, in a copy of the model. Its ratio of 0 is *automatic*: all that was found.
 3. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
 4. **Attribution Viewer**, far right, shows where in the model these weights are.
 
 ## What to expect
 
-Most stars become something else, and most rings stay rings, somewhat worn. A model as small as this one holds its concepts close together,
-and zeroing weights in one go costs other pictures, too: try the prompts *a star* and *a heart*, which say less and suffer most. The
-workflow **cad_several_concepts** shows how to protect them.
+Stars become other shapes, in the colour and style that were asked for, and rings stay as they are. The prompt with the star is none of
+those that CAD Attribute was given. The line on CAD Attribute tells how far it came.
 """,
     )
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **ratio** of CAD Erase: the part of the weights that is taken. Try 0.01 and 0.06. The attribution is not computed again. Give the
-viewer the same ratio to see them marked.
-- **strength**: 0.5 goes half the way to zero.
-- **concept** and **base** of CAD Attribute: *a heart* against *a shape*, *a red shape* against *a colored shape*, *a shape in dotted
-style* against *a shape*. Change the two prompts with them.
+- **concept** and **base** of CAD Attribute: *heart* against *shape*. Change the two prompts with them.
+- **contexts**: sentences around the concept, with {} in its place. Without any, the edit is made for the word alone, and may not reach it
+in a longer prompt.
+- **keep**: what must stay, one prompt per line. Empty means a mix of ordinary prompts.
+- **trajectories** and **rounds** (an advanced input): 20 and 3, the node's own values, find a little more and take three times as long.
+- **method**: *paper* ranks the weights in one go. It takes seconds and costs other pictures much. It needs a ratio in CAD Erase: try 0.03
+with the selection *row*.
+- **strength** of CAD Erase: 0.5 goes half the way. The attribution is not computed again.
+- **ratio**: 0.001 takes the strongest of the changes alone. Give the viewer the same ratio to see them marked.
 
 The sandbox knows the shapes circle, square, triangle, star, heart, cross, ring, arrow and hexagon, the colours red, green, blue, yellow,
 purple and black, and the styles plain, outline, dotted, striped, blurry and negative.
@@ -215,7 +255,7 @@ purple and black, and the styles plain, outline, dotted, striped, blurry and neg
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Set them to zero", [erased]), studio.group("4 · What to paint", star, ring))
+    sheet.column(group("3 · Change them", [erased]), studio.group("4 · What to paint", star, ring))
     studio.compare({"star": star, "ring": ring}, model, erased)
     sheet.column(group("Where the weights are", [shown]))
     return sheet
@@ -224,9 +264,13 @@ purple and black, and the styles plain, outline, dotted, striped, blurry and neg
 def erase_artist_style() -> Sheet:
     sheet = Sheet("cad_erase_artist_style_sd15")
     model, clip, vae, loader = checkpoint(sheet, SD15)
-    found = attribute(sheet, model, clip, "a painting in the style of van gogh", base="a painting")
-    shown = viewer(sheet, found, 0.001)
-    erased = erase(sheet, model, found, 0.001)
+    concept, contexts = "a painting in the style of van gogh", ("{}, a village street", "{}, portrait of a woman", "{}, flowers")
+    words = {"base": "a painting", "keep": "\n".join(PAINTERS), "contexts": "\n".join(contexts)}
+    settings = {**words, "trajectories": 10, "rounds": 2}
+    found = attribute(sheet, model, clip, concept, **settings)
+    time = pictures(concept, settings, SD15_SAMPLING)
+    shown = viewer(sheet, found)
+    erased = erase(sheet, model, found)
     saved = sheet.node("CADSaveEdit", Look(width=380, room=LINES), edit=erased[1], name=VAN_GOGH_EDIT, overwrite=True)
     style = text(sheet, "Prompt with the style", clip, "a wheat field in the style of van gogh")
     other = text(sheet, "Prompt with another style", clip, "a wheat field in the style of rembrandt")
@@ -239,12 +283,13 @@ def erase_artist_style() -> Sheet:
 
 You need **{SD15["name"]}** in **models/checkpoints**. Any other checkpoint of Stable Diffusion 1.x or 2.x will do: choose it in the loader.
 
-Press **Run**. **CAD Attribute** takes about as long as painting 30 pictures of 20 steps. Its result is kept on disk, so that it is computed
-only once for the same model, words and settings.
+Press **Run**. **CAD Attribute** takes about as long as painting {time} pictures of 20 steps, or less. Its result is kept on disk, so that
+it is computed only once for the same model, words and settings.
 
-1. **CAD Attribute** compares what the model does for *a painting in the style of van gogh* and for *a painting*, and scores
-every feed-forward weight by its part in the difference.
-2. **CAD Erase** sets one weight in a thousand to zero, in a copy of the model: the strongest of each row.
+1. **CAD Attribute** compares what the model does for *a painting in the style of van gogh* and for *a painting*, and looks for the few
+weights to change so that the first paints what the second does, and all prompts in *keep* stay. It does so in two **rounds**: after each it
+looks at what the changed model paints.
+2. **CAD Erase** makes these changes, in a copy of the model. Its ratio of 0 is *automatic*: all that was found.
 3. The same pictures are painted *before* and *after*: of the style, and of another one, which should stay.
 4. **Save CAD Edit** writes what was changed to **models/cad_edits**, a small file. The workflow **cad_apply_shared_edit** uses it; others
 who have the same checkpoint can, too.
@@ -253,19 +298,20 @@ who have the same checkpoint can, too.
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **ratio** of CAD Erase: 0.001 is the paper's. If the style is still there, raise it to 0.002 or 0.005; if other pictures suffer, lower
-it. The attribution is not computed again. Rows too short for the ratio (at 0.001, under 1000 weights) are left out by the selection
-*row*; *row_min1* takes one of each.
 - **concept** and **base** of CAD Attribute: the same words with and without what is to go.
-- **trajectories**: 5 gives a quick look, in a quarter of the time.
-- **keep**, one prompt per line, protects what suffers, such as *a painting in the style of rembrandt*. It takes more time and memory;
-set the selection of CAD Erase to *global* with it. The workflow **cad_several_concepts** shows it.
-- Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on.
+- **keep**: what must stay, one prompt per line. Neighbours first, such as other painters; some ordinary prompts stand for everything else.
+- **contexts**: sentences around the concept, with {} in its place, of the kind that you will prompt with.
+- **trajectories**: 5 gives a quick look, in half of the time; 20 are steadier. **rounds** (an advanced input): more if some of the style is
+left.
+- **method** *paper* is the paper's: one look, no keep list, and a ratio for CAD Erase, such as 0.001 with the selection *row*.
+- **strength** of CAD Erase: lower it when other pictures suffer. The attribution is not computed again.
+- Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on; set *components* to
+*cross-attention*.
 """,
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Set to zero, and save", [erased, saved]), studio.group("4 · What to paint", style, other))
+    sheet.column(group("3 · Change them, and save", [erased, saved]), studio.group("4 · What to paint", style, other))
     studio.compare({"the style": style, "another style": other}, model, erased)
     sheet.column(group("Where the weights are", [shown]))
     return sheet
@@ -274,9 +320,12 @@ set the selection of CAD Erase to *global* with it. The workflow **cad_several_c
 def erase_object() -> Sheet:
     sheet = Sheet("cad_erase_object_sdxl")
     model, clip, vae, loader = checkpoint(sheet, SDXL)
-    found = attribute(sheet, model, clip, "a photo of a church", base="a photo of a building", trajectories=8, batch=1, checkpointing=True)
-    shown = viewer(sheet, found, 0.001)
-    erased = erase(sheet, model, found, 0.001)
+    words = {"base": "building", "keep": "\n".join(BUILDINGS), "contexts": "a photo of a {}\na painting of a {} at night"}
+    least = {"components": "cross-attention", "trajectories": 8, "rounds": 2, "batch": 1, "checkpointing": True}
+    found = attribute(sheet, model, clip, "church", **words, **least)
+    time = pictures("church", {**words, **least}, SDXL_SAMPLING)
+    shown = viewer(sheet, found)
+    erased = erase(sheet, model, found)
     church = text(sheet, "Prompt with the object", clip, "a photo of a church in a village")
     other = text(sheet, "Prompt without the object", clip, "a photo of a lighthouse by the sea")
     studio = Studio(sheet, clip, vae, 1024, 1024, 1, SDXL_SAMPLING)
@@ -288,30 +337,30 @@ def erase_object() -> Sheet:
 
 You need **{SDXL["name"]}** in **models/checkpoints**. Fine-tunes of SDXL work as well: choose one in the loader.
 
-Press **Run**. **CAD Attribute** measures on 8 pictures of 10 steps here, and takes about as long as painting 10 pictures of 25 steps; with
-*checkpointing*, as set here, a third longer. Its result is kept on disk.
+Press **Run**. **CAD Attribute** measures with 8 pictures of the concept here, and takes about as long as painting {time} pictures of 25
+steps, or less; with *checkpointing*, as set here, a third longer. Its result is kept on disk.
 
-1. **CAD Attribute** compares what the model does for *a photo of a church* and for *a photo of a building*. The base says what
-should be there instead.
-2. **CAD Erase** sets one weight in a thousand to zero, in a copy of the model.
+1. **CAD Attribute** compares what the model does for *church* and for *building*, alone and in the sentences of *contexts*. The base says
+what should be there instead. In two **rounds** it looks for the few weights to change so that churches go and all prompts in *keep* stay.
+2. **CAD Erase** makes these changes, in a copy of the model. Its ratio of 0 is *automatic*: all that was found.
 3. The same pictures are painted *before* and *after*: of the object, and of another one, which should stay.
 """,
     )
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **ratio** of CAD Erase: 0.001 is the paper's. Raise it if the church is still there, lower it if the lighthouse suffers. The
-attribution is not computed again.
-- **trajectories** of CAD Attribute: 8 save time; 20 are steadier.
-- **concept**, **base**: name the object as a prompt would. Try an empty base, which is the paper's.
-- **checkpointing** and **batch** (advanced inputs of CAD Attribute): the settings here need the least memory. With memory to spare,
-switch *checkpointing* off and raise *batch*; that is faster, and the scores stay the same.
+- **trajectories** of CAD Attribute: 8 save time; 20 are steadier. **rounds** (an advanced input): 3 if some churches are left.
+- **concept**, **base**: name the object as a prompt would. **contexts**: sentences around it, with {} in its place.
+- **keep**: what must stay, one prompt per line; neighbours of the concept first, and some ordinary prompts.
+- **strength** of CAD Erase: lower it if the lighthouse suffers. The attribution is not computed again.
+- **components**, **checkpointing** and **batch**: the settings here need little memory. With memory to spare, choose *ff + attention*,
+switch *checkpointing* off and raise *batch*.
 - Layers to spare go into *layers* of the Attribution Viewer; connect its *attribution* to CAD Erase then.
 """,
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Set them to zero", [erased]), studio.group("4 · What to paint", church, other))
+    sheet.column(group("3 · Change them", [erased]), studio.group("4 · What to paint", church, other))
     studio.compare({"a church": church, "a lighthouse": other}, model, erased)
     sheet.column(group("Where the weights are", [shown]))
     return sheet
@@ -320,11 +369,11 @@ switch *checkpointing* off and raise *batch*; that is faster, and the scores sta
 def several_concepts() -> Sheet:
     sheet = Sheet("cad_several_concepts")
     model, clip, vae, loader = sandbox(sheet)
-    settings = {"base": "a shape", "keep": "\n".join(KEPT), "components": "cross-attention", "batch": 20}
-    star = attribute(sheet, model, clip, "a star", **settings)
-    heart = attribute(sheet, model, clip, "a heart", **settings)
-    without_star = erase(sheet, model, star, 0.008, "global", "CAD Erase: a star")
-    without_both = erase(sheet, without_star, heart, 0.01, "global", "CAD Erase: a heart")
+    settings = {"base": "shape", "keep": "\n".join(KEPT), "contexts": "\n".join(SHAPE_CONTEXTS), **BRISK}
+    star = attribute(sheet, model, clip, "star", **settings)
+    heart = attribute(sheet, model, clip, "heart", **settings)
+    without_star = erase(sheet, model, star, "CAD Erase: star")
+    without_both = erase(sheet, without_star, heart, "CAD Erase: heart")
     saves = [
         sheet.node(
             "CADSaveEdit", Look(f"Save CAD Edit: {word}", width=380, room=LINES), edit=edit[1], name=f"sandbox-{word}", overwrite=True
@@ -339,34 +388,34 @@ def several_concepts() -> Sheet:
         """
 # Several concepts, and keeping the rest
 
-Press **Run**. It runs on the sandbox, with nothing to download, and takes a minute or two on a CPU.
+Press **Run**. It runs on the sandbox, with nothing to download, and takes some minutes on a CPU.
 
-1. Two **CAD Attribute** find the weights of *a star* and of *a heart*. Both look at the model as it is, so that their order does
-not matter.
-2. **keep** holds what must stay, one prompt per line. Weights that those prompts need are ranked down.
-3. Two **CAD Erase**, one after the other, take both concepts out. Their selection is *global*, which is the one to use with *keep*.
+1. Two **CAD Attribute** find out which weights to change for *star* and for *heart*. Both look at the model as it is, so that their order
+does not matter.
+2. **keep** holds what must stay, one prompt per line. It names neither of the two.
+3. Two **CAD Erase**, one after the other, take both concepts out. Their ratio of 0 is *automatic*: all that was found.
 4. **Save CAD Edit** writes each edit to **models/cad_edits**. Each can be applied on its own with **Apply CAD Edit**, in any order.
 5. Pictures *before* and *after*: the two concepts that should go, and something else that should stay.
 
 ## What to expect
 
-Other shapes in the place of stars and hearts, and well painted ones: compare them with *cad_sandbox_erase_before_after*, which keeps
-nothing. About half of the arrows stay arrows. What is in the list is spared, not guaranteed.
+Other shapes in the place of stars and hearts, and arrows that stay arrows. What is in the list is spared, not guaranteed, and what two
+edits cost adds up.
 """,
     )
     knobs = sheet.note(
         "Knobs to turn: the green nodes",
         """
-- **ratio** of each CAD Erase: each concept has its own. Lower it when other things suffer; the attribution is not computed again.
+- **strength** of each CAD Erase: lower it when other things suffer; the attribution is not computed again. 0 switches that concept on
+again.
 - **keep**: add what suffers, one prompt per line. Eight ordinary prompts that use all colours and styles are a good start.
-- **components** *cross-attention*: where the words come in. With *keep*, it spares the most here; try *ff + attention*, too.
-- **strength** of one CAD Erase at 0 switches that concept on again.
+- **contexts**: sentences around the concept, with {} in its place; the prompts with a colour and a style are reached by them.
 - A third concept: copy one CAD Attribute and one CAD Erase, and put the new CAD Erase at the end of the chain.
 """,
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights of each concept", [star], [heart]))
-    sheet.column(group("3 · Set them to zero, one after the other", [without_star, without_both]), group("4 · Save each", saves))
+    sheet.column(group("3 · Change them, one after the other", [without_star, without_both]), group("4 · Save each", saves))
     sheet.column(studio.group("5 · What to paint", *prompts.values()))
     studio.compare(prompts, model, without_both)
     return sheet
@@ -410,7 +459,7 @@ def amplify_from_images() -> Sheet:
     )
     own_encoded = sheet.node("VAEEncode", Look("VAE Encode: connect to images", bypassed=True), pixels=resized, vae=vae)
 
-    found = attribute(sheet, model, clip, "a crescent", objective="amplify", images=encoded, batch=20)
+    found = attribute(sheet, model, clip, "a crescent", objective="amplify", method="paper", components="ff", images=encoded, batch=20)
     amplified = sheet.node(
         "CADAmplify",
         Look(width=380, room=LINES, knob=True),
@@ -535,8 +584,8 @@ def combine_with_lora() -> Sheet:
 You need **{SD15["name"]}** in **models/checkpoints**, a LoRA for it in **models/loras** (the one named here paints in ink), and an edit
 in **models/cad_edits** (the workflow **cad_erase_artist_style_sd15** makes *{VAN_GOGH_EDIT}*). Choose your own in the loaders.
 
-- **LoRA, then edit**: the chosen weights become zero *with* what the LoRA added to them.
-- **Edit, then LoRA**: the LoRA is added on top. What it adds to the chosen weights stays, and may bring the concept back.
+- **LoRA, then edit**: the chosen weights are changed *with* what the LoRA added to them.
+- **Edit, then LoRA**: the LoRA is added on top. What it adds to the chosen weights stays whole, and may bring the concept back.
 
 So put the edit **last** to suppress, and the LoRA last if it must stay whole. Pictures: the LoRA alone, and both orders, same seeds.
 """,

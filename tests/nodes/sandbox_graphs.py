@@ -16,12 +16,15 @@ from .graph import Graph, Link, Node
 
 SETTINGS = {
     "keep": "",
+    "contexts": "",
     "objective": "erase",
+    "method": "paper",
     "components": "ff",
     "trajectories": 20,
     "steps": 10,
     "cfg": 3.0,
     "seed": 0,
+    "rounds": 3,
     "width": 0,
     "height": 0,
     "prompt": "",
@@ -31,10 +34,13 @@ SETTINGS = {
     "largest_ratio": 0.0,
     "cache": False,
 }
-"""Of CAD Attribute: the node's own, but for a batch that is faster here and no cache."""
+"""Of CAD Attribute: the paper's choices, which are quick, with a batch that is faster here and no cache."""
 
 QUICK = {"trajectories": 2, "steps": 3}
 """An attribution in a second or two."""
+
+IN_ROUNDS = {"method": "rounds", "keep": "a heart\na red circle", "trajectories": 4, "steps": 4, "rounds": 2}
+"""One that finds its edit itself, in some ten seconds."""
 
 
 def sandbox(graph: Graph) -> tuple[Link, Link, Link]:
@@ -90,4 +96,14 @@ def dense(attribution: Attribution) -> dict[str, Tensor]:
     for name, layer in attribution.layers.items():
         result[name] = torch.zeros(layer.out_features * layer.in_features)
         result[name][layer.index] = layer.score
+    return result
+
+
+def dense_changes(attribution: Attribution) -> dict[str, Tensor]:
+    """By layer [out * in], by how much an attribution that was solved in rounds changes each weight, relative to it."""
+    result = {}
+    for name, layer in attribution.layers.items():
+        assert layer.factor is not None
+        result[name] = torch.zeros(layer.out_features * layer.in_features)
+        result[name][layer.index] = layer.factor - 1
     return result

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
 from cad_engine.sandbox.evaluation import Case, target_cases
 
 from .graph import Graph, Node
-from .sandbox_graphs import QUICK, attribute, erase, painted, sandbox
+from .sandbox_graphs import IN_ROUNDS, QUICK, attribute, erase, painted, sandbox
 from .server import Event, Result, Server
 
 pytestmark = pytest.mark.comfyui
@@ -44,6 +45,37 @@ def test_the_bar_runs_to_its_end_and_shows_previews(server: Server) -> None:
     assert previews
     assert len({picture.tobytes() for picture in previews}) > 3
     assert "weights in 22 layers scored" in result.texts(node.id)[-1]
+
+
+def test_the_bar_of_rounds_runs_to_its_end_even_if_they_end_early(server: Server) -> None:
+    graph, node, _ = attribution_graph(**{**IN_ROUNDS, "rounds": 6, "seed": 12})
+    result = server.run(graph.prompt, timeout=900).check()
+    bar = result.progress(node.id)
+    values, (maximum,) = [value for value, _ in bar], {maximum for _, maximum in bar}
+    assert values == sorted(values)
+    assert len(set(values)) > 20
+    assert values[-1] == maximum
+    assert max(after - before for before, after in pairwise(values)) < 0.9 * maximum
+    assert "weights changed in" in result.texts(node.id)[-1]
+
+
+@pytest.mark.parametrize("moment", [0.2, 0.45, 0.7])
+def test_stopping_rounds_harms_nothing(server: Server, moment: float) -> None:
+    before = base_picture(server)
+    graph, node, _ = attribution_graph(**{**IN_ROUNDS, "batch": 2, "seed": 200})
+    stopped_at: list[float] = []
+
+    def stop(event: Event) -> None:
+        if event.type == "progress" and event.data["node"] == node.id and event.data["value"] >= moment * event.data["max"]:
+            if not stopped_at:
+                server.interrupt()
+            stopped_at.append(event.data["value"])
+
+    result = server.run(graph.prompt, timeout=900, on_event=stop)
+    assert result.interrupted
+    assert stopped_at
+    assert stopped_at[-1] < 0.98 * result.progress(node.id)[-1][1]
+    assert base_picture(server) == before
 
 
 @pytest.mark.parametrize("attempt", range(4))
@@ -91,6 +123,13 @@ def test_a_result_is_known_after_a_restart_and_only_for_the_same_model_and_setti
     for other in ({"seed": 22}, {"concept": "a heart"}, {"base": ""}, {"components": "attention"}, {"cfg": 2.0}):
         changed, changed_node, _ = attribution_graph(**{"seed": 21, "cache": True, **QUICK, **other})
         assert not known(run(changed), changed_node), other
+    solved = {"cache": True, **IN_ROUNDS, "rounds": 1, "trajectories": 2}
+    for other in ({}, {"contexts": "a red {}"}, {"keep": "a heart"}):
+        changed, changed_node, _ = attribution_graph(**{**solved, **other})
+        assert not known(first := run(changed), changed_node), other
+        again = run(changed)
+        assert known(again, changed_node), other
+        assert again.texts(changed_node.id)[-1] == first.texts(changed_node.id)[-1].replace("scored", "scored (known from before)")
     switched_off, off_node, _ = attribution_graph(seed=21, cache=False, **QUICK)
     assert not known(run(switched_off), off_node)
 

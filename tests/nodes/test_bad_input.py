@@ -11,7 +11,7 @@ from cad_engine.sandbox.evaluation import target_cases
 from tests.report.attributions import SD15, ff_names, random_attribution
 
 from .graph import Graph, Link, Node
-from .sandbox_graphs import QUICK, attribute, erase, painted, sandbox
+from .sandbox_graphs import IN_ROUNDS, QUICK, attribute, erase, painted, sandbox
 from .server import Server
 
 pytestmark = pytest.mark.comfyui
@@ -46,6 +46,23 @@ def ratio(value: float | str) -> Build:
     return lambda graph, model, clip, vae: erase(graph, model, attribute(graph, model, clip, **QUICK), ratio=value)
 
 
+def amplified(value: float) -> Build:
+    def build(graph: Graph, model: Link, clip: Link, vae: Link) -> Node:
+        made = attribute(graph, model, clip, objective="amplify", **QUICK)
+        return graph.add("CADAmplify", model=model, attribution=made, ratio=value, selection="row", strength=1.0)
+
+    return build
+
+
+def context_from_another_node(graph: Graph, model: Link, clip: Link, vae: Link) -> Node:
+    text = graph.add("StringConcatenate", string_a="a", string_b="photo", delimiter=" ")
+    return erase(graph, model, attribute(graph, model, clip, **IN_ROUNDS, contexts=text), ratio=0.0)
+
+
+def part_of_rounds(graph: Graph, model: Link, clip: Link, vae: Link) -> Node:
+    return erase(graph, model, attribute(graph, model, clip, **IN_ROUNDS), ratio=1e-9, selection="global")
+
+
 def strength(value: float | str) -> Build:
     return lambda graph, model, clip, vae: erase(graph, model, attribute(graph, model, clip, **QUICK), strength=value)
 
@@ -70,12 +87,17 @@ CASES: dict[str, tuple[Build, str]] = {
     "an amplify attribution at CAD Erase": (amplified_to_erase, "CAD Amplify"),
     "an erase attribution at CAD Amplify": (erased_to_amplify, "CAD Erase"),
     "a ratio that takes nothing": (ratio(0.0001), "takes no weight"),
-    "ratio 0": (ratio(0.0), "ratio must be in (0, 1]"),
+    "automatic without rounds": (ratio(0.0), "made without rounds"),
+    "automatic to amplify": (amplified(0.0), "ratio must be in (0, 1], got 0"),
     "ratio NaN": (ratio("nan"), "ratio must be in (0, 1]"),
     "strength NaN": (strength("nan"), "strength must be a number"),
     "an empty concept": (settings(concept="  "), "concept is empty"),
     "concept and base alike": (settings(concept="a star", base=" a star"), "nothing to tell apart"),
-    "a kept concept": (settings(keep="a heart\n\na star"), "among the prompts to keep"),
+    "a kept concept": (settings(method="per harm", keep="a heart\n\na star"), "among the prompts to keep"),
+    "a kept concept in rounds": (settings(method="rounds", keep="A STAR"), "among the prompts to keep"),
+    "a context without the concept": (settings(method="rounds", contexts="a red {}\na photo"), "context 'a photo' has no {}"),
+    "a context from another node": (context_from_another_node, "context 'a photo' has no {}"),
+    "a part of the rounds that takes nothing": (part_of_rounds, "takes no weight"),
     "cfg NaN": (settings(cfg="nan"), "cfg"),
     "images to erase": (images, "images are for the objective amplify"),
     "latents of another model": (images_of_another_kind, "[2, 16, 8, 8]"),

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.comfyui
 
 ATTRIBUTE = {"concept": "a star", "base": "a shape", "keep": "", "objective": "erase", "components": "ff", "trajectories": 2, "steps": 3}
 ATTRIBUTE |= {"cfg": 3.0, "seed": 0, "width": 0, "height": 0, "prompt": "", "spacing": "trailing", "batch": 8, "checkpointing": False}
-ATTRIBUTE |= {"largest_ratio": 0.0, "cache": True}
+ATTRIBUTE |= {"largest_ratio": 0.0, "cache": True, "contexts": "", "method": "paper", "rounds": 3}
 ERASE = {"ratio": 0.05, "selection": "row", "strength": 1.0}
 
 BAD_NAMES = {

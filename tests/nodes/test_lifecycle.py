@@ -20,5 +20,5 @@ def test_a_run_leaves_nothing_behind_and_other_models_are_refused() -> None:
     done = subprocess.run([str(python), str(script)], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     checks: dict[str, bool] = json.loads(done.stdout.splitlines()[-1])
-    assert len(checks) >= 45
+    assert len(checks) >= 62
     assert [name for name, held in checks.items() if not held] == []

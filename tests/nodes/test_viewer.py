@@ -13,6 +13,8 @@ from PIL import Image
 
 from cad_engine.attribution import Attribution
 from cad_engine.attribution_file import load_attribution, save_attribution
+from cad_engine.checkpoints.load import load_model
+from cad_engine.concept import ConceptSettings, attribute_concept
 from cad_engine.edit_file import load_edit
 from cad_engine.report.plot import DPI, WIDTH
 from cad_engine.report.viewer_data import viewer_data
@@ -125,13 +127,48 @@ def test_erasing_obeys_the_choice_of_layers(server: Server, sandbox_attribution:
     assert len(narrowed["layers"]) == len(names)
 
 
+def test_without_a_ratio_nothing_is_marked(server: Server, sandbox_attribution: Attribution) -> None:
+    none, marked = run(server, ratio=0.0), run(server, ratio=0.05)
+    layers = len(sandbox_attribution.layers)
+    assert none[0].check().texts(none[1].id)[-1] == f"no weights marked without a ratio, {layers} of {layers} layers"
+    assert not np.array_equal(*(np.asarray(server.images(result, node.id)[0]) for result, node in (none, marked)))
+
+
+def test_what_rounds_found_is_marked_and_limited_to_the_chosen_layers(server: Server) -> None:
+    settings = ConceptSettings("a star", base="a shape", keep=("a red circle",), rounds=1, trajectories=2, steps=3, batch=12)
+    solved = stored(server, "solved", attribute_concept(load_model("sandbox"), settings))
+    everything = {name: len(layer.index) for name, layer in solved.layers.items()}
+    chosen = [name for name in everything if "output_blocks" in name]
+    assert 0 < sum(everything[name] for name in chosen) < sum(everything.values())
+
+    graph = Graph()
+    nodes = {layers: view(graph, "solved", ratio=0.0, selection="row", layers=layers) for layers in ("", "out*")}
+    part = view(graph, "solved", ratio=0.0001, selection="global")
+    erased = graph.add(
+        "CADErase", model=graph.add("CADLoadSandbox"), attribution=nodes["out*"][1], ratio=0.0, selection="global", strength=1.0
+    )
+    graph.add("CADSaveEdit", edit=erased[1], name="viewer-solved", overwrite=True)
+    result = server.run(graph.prompt).check()
+    for layers, names in (("", everything), ("out*", chosen)):
+        count = sum(everything[name] for name in names)
+        expected = f"{count:,} weights changed in rounds, {len(names)} of {len(everything)} layers"
+        assert result.texts(nodes[layers].id)[-1] == expected
+        (data,) = result.outputs[nodes[layers].id]["cad"]
+        assert data == json.loads(json.dumps(viewer_data(solved, names)))
+    pictures = [np.asarray(server.images(result, node.id)[0]).tobytes() for node in (*nodes.values(), part)]
+    assert len(set(pictures)) == 3
+    edit = load_edit(server.models / "cad_edits" / "viewer-solved.safetensors")
+    assert {name: len(layer.index) for name, layer in edit.layers.items()} == {
+        name: everything[name] for name in chosen if everything[name]
+    }
+
+
 @pytest.mark.usefixtures("sandbox_attribution")
 @pytest.mark.parametrize(
     ("inputs", "about"),
     [
         ({"layers": "*no such layer*"}, "'*no such layer*' matches none of the"),
         ({"layers": "mid*\n<b>\x00"}, "matches none of the"),
-        ({"ratio": 0.0}, "ratio must be in (0, 1], got 0"),
         ({"ratio": "nan"}, "ratio must be in (0, 1], got nan"),
     ],
 )

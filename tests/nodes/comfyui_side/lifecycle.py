@@ -26,6 +26,7 @@ supported_model = pack.part("nodes.supported_model")
 
 ANSWER: dict[str, bool] = {}
 SETTINGS = concept.ConceptSettings("concept", base="base", trajectories=2, steps=2, batch=2)
+IN_ROUNDS = concept.ConceptSettings("concept", base="base", keep=("kept",), rounds=2, trajectories=2, steps=2, cfg=1.0, batch=4)
 
 
 class Stop(Exception):
@@ -56,8 +57,8 @@ def unchanged(before: list[Any], after: list[Any]) -> bool:
     return before[1:] == after[1:] and all(torch.equal(before[0][name], after[0][name]) for name in before[0])
 
 
-def run(model: Any, family: str, stop_at: int | None) -> weakref.ref[Any]:
-    """One attribution, stopped at the `stop_at`-th report of progress; a weak reference to its denoiser."""
+def run(model: Any, family: str, settings: Any, stop_at: int | None) -> tuple[weakref.ref[Any], int]:
+    """One attribution, stopped at the `stop_at`-th report of progress; a weak reference to its denoiser, and the number of reports."""
     kept: list[weakref.ref[Any]] = []
     count = 0
 
@@ -69,27 +70,32 @@ def run(model: Any, family: str, stop_at: int | None) -> weakref.ref[Any]:
 
     def work(inside: Any) -> Any:
         kept.append(weakref.ref(inside))
-        return concept.attribute_concept(inside, SETTINGS, progress=progress)
+        return concept.attribute_concept(inside, settings, progress=progress)
 
-    conds = {text: tiny.conditioning(family, seed) for seed, text in enumerate(SETTINGS.prompts())}
+    conds = {text: tiny.conditioning(family, seed) for seed, text in enumerate(settings.prompts())}
     try:
-        denoiser.run(model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=2, sums=0)
+        made = denoiser.run(model, conds, work, size=(tiny.SIDE, tiny.SIDE), batch=settings.batch, sums=0)
+        assert made.solved == bool(settings.rounds)
         assert stop_at is None
     except Stop:
         assert stop_at is not None
-    return kept[0]
+    return kept[0], count
 
 
 def leaves_nothing(family: str, storage: str) -> None:
     model = tiny.make(family, tiny.STORAGE[storage])
     comfy.model_management.load_models_gpu([model])
     before = state(model)
-    for stop_at in (None, 1, 3, 5, 8, 9):
-        left = run(model, family, stop_at)
-        gc.collect()
-        how = "finished" if stop_at is None else f"stopped at {stop_at}"
-        check(f"{family} {storage} {how}: the model is as it was", unchanged(before, state(model)))
-        check(f"{family} {storage} {how}: nothing holds the run's memory", left() is None)
+    for settings, stops in ((SETTINGS, (None, 1, 3, 5, 8, 9)), (IN_ROUNDS, (None, 0.6, 0.9))):
+        reports = 0
+        for stop in stops:
+            stop_at = round(stop * reports) if isinstance(stop, float) else stop
+            left, count = run(model, family, settings, stop_at)
+            reports = max(reports, count)
+            gc.collect()
+            how = f"{settings.rounds} rounds, {'finished' if stop_at is None else f'stopped at {stop_at}'}"
+            check(f"{family} {storage} {how}: the model is as it was", unchanged(before, state(model)))
+            check(f"{family} {storage} {how}: nothing holds the run's memory", left() is None)
 
 
 def refused(name: str, model: Any, *, says: str) -> None:

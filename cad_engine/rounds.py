@@ -28,7 +28,7 @@ from .edited import Change, edited, edited_access
 from .errors import CadError
 from .goals import GoalMaker, Goals
 from .gradients import captured_gradients
-from .harm import probe
+from .harm import DAMPING, probe
 from .progress import Progress, silent
 from .sketch import ChosenGradients
 
@@ -44,8 +44,6 @@ FIRST_KAPPA = 10.0
 LOOKS = 1 + max(KAPPAS.index(FIRST_KAPPA) + 1, len(KAPPAS) - KAPPAS.index(FIRST_KAPPA) - 1)
 """How often a round looks at L at most."""
 LOWEST, HIGHEST = -1.0, 1.0
-DAMPING = 1.0
-"""Part of the mean of h that is added to each h_i, as in harm.py."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,8 @@ class _Solver:
         best: dict[str, tuple[Tensor, Tensor]] = {}
         for name, h in harms.items():  # layer by layer, so that no third matrix of every weight is made
             gain = gradients[name].square().div_(h).flatten()
-            best[name] = tuple(part.cpu() for part in gain.topk(min(count, len(gain))))  # type: ignore[assignment]
+            strongest = gain.topk(min(count, len(gain)))
+            best[name] = (strongest.values.cpu(), strongest.indices.cpu())
         everything = torch.cat([gain for gain, _ in best.values()])
         threshold = everything.topk(min(count, len(everything))).values[-1]
         self.chosen, self.weights, of_chosen = {}, {}, []

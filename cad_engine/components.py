@@ -10,6 +10,7 @@ GROUPS = {
     "ff": "feed-forward layers of the transformer blocks (the paper's choice)",
     "self_attention": "query, key, value and output of self-attention",
     "cross_attention": "query, key, value and output of cross-attention",
+    "cross_attention_kv": "key and value of cross-attention, through which alone the prompt comes in",
     "attention": "self- and cross-attention",
     "linear": "every linear layer, time embedding and projections included",
 }
@@ -23,6 +24,8 @@ def _belongs(name: str, group: str) -> bool:
         return "attn1" in parts
     if group == "cross_attention":
         return "attn2" in parts
+    if group == "cross_attention_kv":
+        return "attn2" in parts and ("to_k" in parts or "to_v" in parts)
     if group == "attention":
         return "attn1" in parts or "attn2" in parts
     return True

@@ -46,7 +46,7 @@ def _rounds(settings: ConceptSettings, guided: int) -> dict[str, int]:
     half = -(-sizes.own // 2)
     erase = prompts * sizes.own + len(pairs) * sizes.free
     kept_there = prompts * half + len(pairs) * sizes.free
-    kept = kept_there + keep * (sizes.kept + -(-sizes.kept // 4))
+    kept = kept_there + keep * sizes.kept + -(-keep * sizes.kept // 4)
     costs = {
         "sampling for rounds": steps * pictures + 2 * erase + kept_there + 2 * keep * sizes.kept,
         "gradient of every weight": BACKWARD * erase,

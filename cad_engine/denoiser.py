@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -52,6 +52,10 @@ class Denoiser(Protocol):
 
     def encode_prompt(self, prompt: str) -> Conditioning:
         """The conditioning of a prompt."""
+        ...
+
+    def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
+        """One conditioning for a batch of so many samples, each under its own; they must be encode_prompt's of this denoiser."""
         ...
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:

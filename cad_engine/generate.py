@@ -8,16 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from .checkpoints.denoiser import DiffusersDenoiser
 from .errors import CadError
 from .progress import Progress, silent
 from .trajectory import initial_noise
-
-
-def stacked(conditionings: Sequence[PromptConditioning]) -> PromptConditioning:
-    """One conditioning for a batch in which every sample has its own prompt."""
-    pooled = [c.pooled for c in conditionings if c.pooled is not None]
-    return PromptConditioning(torch.cat([c.context for c in conditionings]), torch.cat(pooled) if pooled else None)
 
 
 @torch.no_grad()
@@ -48,7 +42,7 @@ def paint(
     for start in range(0, len(prompts), batch):
         chunk = prompts[start : start + batch]
         x = torch.cat([initial_noise(seed, 1, shape) for seed in seeds[start : start + batch]]).to(denoiser.device)
-        cond, uncond = stacked([encoded[prompt] for prompt in chunk]), encoded[""]
+        cond, uncond = denoiser.together([encoded[prompt] for prompt in chunk]), encoded[""]
         for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
             eps = denoiser.eps(x, t, cond)
             if cfg > 1:

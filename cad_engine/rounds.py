@@ -32,17 +32,19 @@ from .harm import DAMPING, probe
 from .progress import Progress, silent
 from .sketch import ChosenGradients
 
-CANDIDATES = 0.007
+CANDIDATES = 0.06
 """Share of the weights that may change."""
 SKETCHES = 2
 """How many rounds' sketches are looked at together: the curvature changes little, and more rows see more of it."""
-SKETCH_BYTES = 2**29
+SKETCH_BYTES = 2**28
 """Memory of the sketch, which bounds the candidates of large models."""
 KAPPAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""What kappa is looked for among: from FIRST_KAPPA up as long as L falls, or else down."""
-FIRST_KAPPA = 10.0
-LOOKS = 1 + max(KAPPAS.index(FIRST_KAPPA) + 1, len(KAPPAS) - KAPPAS.index(FIRST_KAPPA) - 1)
+"""What kappa is looked for among: from FIRST_KAPPA, or what the round before found, up as long as L falls, or else down."""
+FIRST_KAPPA = 30.0
+LOOKS = len(KAPPAS)
 """How often a round looks at L at most."""
+KEPT = 0.03
+"""K / K_0 that is good enough: with J at the level of the base prompt, there is then no further round."""
 LOWEST, HIGHEST = -1.0, 1.0
 
 
@@ -104,23 +106,28 @@ class _Solver:
         if not goals.erase_unit > 0:
             raise CadError("concept and base prompt are the same to this model, so there is nothing to erase; change one of them")
         gradients, harms = self._everywhere(goals)
-        self._choose(gradients, harms, min(rounds, SKETCHES) * goals.samples * 3 // 2)
+        self._choose(gradients, harms, min(rounds, SKETCHES) * len(goals) * 3 // 2)
         del gradients, harms  # two numbers for every weight, which no round needs
         sketch: list[Tensor] = []
         D = torch.zeros_like(self.h)
         value = (goals.loss_at_start, 0.0)
         done: list[Round] = []
+        kappa = FIRST_KAPPA
         for number in range(rounds):
-            self._begin(number + 1, goals.samples)
+            self._begin(number + 1, len(goals))
             if number:
                 with edited(self.denoiser, self._changes(D)):
                     sampled = self.maker.sampled_now(self._alive)
                 goals = self.maker.again(sampled, self._alive)
-                self._begin(number + 1, goals.samples)
+                self._begin(number + 1, len(goals))
                 value = self._values(goals, D)
+                if value[0] <= goals.loss_of_base and value[1] <= KEPT:
+                    self.progress(self._stage, self._total, self._total)
+                    break
             g, rows = self._quadratic(goals, D, number)
             sketch = [*sketch[1 - SKETCHES :], rows]
-            D, result = self._step(goals, D, value, g, torch.cat(sketch) / len(sketch) ** 0.5)
+            D, result = self._step(goals, D, value, g, torch.cat(sketch) / len(sketch) ** 0.5, KAPPAS.index(kappa))
+            kappa = result.kappa or kappa
             done.append(result)
             self.progress(self._stage, self._total, self._total)
             if result.kappa == 0:
@@ -151,24 +158,26 @@ class _Solver:
         square = CurvatureAccumulator(self.layers, dtype, device)
         for sink, probing in ((gradient, False), (square, True)):
             stage, passed = ("harm of every weight" if probing else "gradient of every weight"), 0
-            parts = goals.weighted() if probing else goals.weighted()[: len(goals.erase)]
-            total = sum(len(goal) for goal, _ in parts)
+            total = len(goals) if probing else int(goals.erases.sum())  # K has no gradient yet
+            self.progress(stage, 0, total)
+            # Of ordinary size inside the pass, for the sake of half precision; what makes them the mean is multiplied in float32.
+            unit = float(goals.weights().mean())
+            _ = square.scaled(2 * unit) if probing else gradient.at(0, unit)
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
                 captured_gradients(self.denoiser.unet, self.layers, sink, access, checkpointing=self.checkpointing) as anchor,
             ):
-                for goal, weight in parts:
-                    _ = square.scaled(2 * weight) if probing else gradient.at(0, weight)
-                    for t, x_t, eps in zip(*(part.split(self.batch) for part in (goal.states.t, goal.states.x_t, goal.eps)), strict=True):
-                        output = self.denoiser.eps(x_t.to(device), t, goal.states.conditioning)
-                        if probing:
-                            signs = torch.stack([probe(self.seed, passed + b, latent) for b, latent in enumerate(x_t)])
-                            torch.autograd.grad((output * signs.to(output)).sum(), anchor)
-                        else:
-                            torch.autograd.grad((output - eps.to(output)).square().sum(), anchor)
-                        passed += len(x_t)
-                        self.progress(stage, passed, total)
+                for part in goals.batches(self.denoiser, self.batch, only_erase=not probing):
+                    output = self.denoiser.eps(part.x_t.to(device), part.t, part.conditioning)
+                    weight = (part.weight / unit).to(output).reshape(-1, 1, 1, 1)
+                    if probing:
+                        signs = torch.stack([probe(self.seed, passed + b, latent) for b, latent in enumerate(part.x_t)])
+                        torch.autograd.grad((output * (signs.to(output) * weight.sqrt())).sum(), anchor)
+                    else:
+                        torch.autograd.grad(((output - part.eps.to(output)).square() * weight).sum(), anchor)
+                    passed += len(part.t)
+                    self.progress(stage, passed, total)
         scores = gradient.gradients
         for name, score in scores.items():
             with access(self.layers[name], score) as (weight, _):
@@ -225,21 +234,21 @@ class _Solver:
             torch.enable_grad(),
             captured_gradients(self.denoiser.unet, targets, sink, access, checkpointing=self.checkpointing) as anchor,
         ):
-            for goal, weight in goals.weighted():
-                for t, x_t, eps in zip(*(part.split(self.batch) for part in (goal.states.t, goal.states.x_t, goal.eps)), strict=True):
-                    output = self.denoiser.eps(x_t.to(self.denoiser.device), t, goal.states.conditioning)
-                    first = self.seed + (number + 1) * 1_000_003 + passed
-                    signs = torch.stack([probe(first, b, latent) for b, latent in enumerate(x_t)])
-                    torch.autograd.grad((output * signs.to(output)).sum(), anchor, retain_graph=True)
-                    rows.append((sink.take() * weight**0.5).cpu())
-                    torch.autograd.grad((output - eps.to(output)).square().sum(), anchor)
-                    gradient += (sink.take().sum(dim=0) * weight).cpu()
-                    passed += len(x_t)
-                    self._count("gradients", passed, goals.samples)
+            for part in goals.batches(self.denoiser, self.batch):
+                output = self.denoiser.eps(part.x_t.to(self.denoiser.device), part.t, part.conditioning)
+                first = self.seed + (number + 1) * 1_000_003 + passed
+                signs = torch.stack([probe(first, b, latent) for b, latent in enumerate(part.x_t)])
+                weight = part.weight.to(self.h).reshape(-1, 1)
+                torch.autograd.grad((output * signs.to(output)).sum(), anchor, retain_graph=True)
+                rows.append(sink.take().cpu() * weight.sqrt())
+                torch.autograd.grad((output - part.eps.to(output)).square().sum(), anchor)
+                gradient += (sink.take().cpu() * weight).sum(dim=0)
+                passed += len(part.t)
+                self._count("gradients", passed, len(goals))
         return gradient, torch.cat(rows)
 
-    def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], g: Tensor, rows: Tensor) -> tuple[Tensor, Round]:
-        """The best of the steps that KAPPAS give, and `value` again with kappa 0 when none lowers L."""
+    def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], g: Tensor, rows: Tensor, first: int) -> tuple[Tensor, Round]:
+        """The best of the steps that KAPPAS give, looked for from number `first`; `value` again with kappa 0 when none lowers L."""
 
         def attempt(number: int) -> tuple[float, Tensor, Round]:
             kappa = KAPPAS[number]
@@ -247,7 +256,6 @@ class _Solver:
             found = self._values(goals, D + x)
             return goals.loss(found), D + x, Round(value, found, float(g @ x + (rows @ x).square().sum()), kappa)
 
-        first = KAPPAS.index(FIRST_KAPPA)
         best = attempt(first)
         for numbers in (range(first + 1, len(KAPPAS)), reversed(range(first))):
             improved = False
@@ -264,4 +272,4 @@ class _Solver:
 
     @staticmethod
     def _dtype(goals: Goals) -> torch.dtype:
-        return torch.float64 if goals.erase[0].eps.dtype == torch.float64 else torch.float32
+        return torch.float64 if goals.eps.dtype == torch.float64 else torch.float32

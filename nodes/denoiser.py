@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from comfy.samplers import CFGGuider, Sampler, calc_cond_batch
 from torch import Tensor, nn
 
 from ..cad_engine.denoiser import Conditioning
+from ..cad_engine.errors import CadError
 from ..cad_engine.gradients import is_linear
 from ..cad_engine.schedule import NoiseSchedule
 from .supported_model import family, noise_sigmas
@@ -80,6 +81,14 @@ class ComfyDenoiser:
         """The conditioning that was encoded for `prompt` before the run, while the text encoder was loaded."""
         return self._conds[prompt]
 
+    def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
+        """One entry of ComfyUI's conditioning for all samples, with the tensors of each; CadError where prompts have several entries."""
+        if any(len(conditioning) != 1 for conditioning in conditionings):  # type: ignore[arg-type]
+            raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
+        entries: list[dict[str, Any]] = [conditioning[0] for conditioning in conditionings]  # type: ignore[index]
+        conds = {key: _stacked([entry["model_conds"][key] for entry in entries]) for key in entries[0]["model_conds"]}
+        return [{**entries[0], "model_conds": conds}]
+
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps.
 
@@ -119,6 +128,18 @@ def _normal(value: Any) -> Any:
     """A conditioning value whose tensor is no inference tensor, so that autograd may keep it."""
     cond = getattr(value, "cond", None)
     return value._copy_with(cond.clone()) if isinstance(cond, Tensor) else value
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    """One conditioning value for several samples; prompts of unlike length are repeated to a common one, as ComfyUI does in a batch."""
+    tensors = [value.cond for value in values]
+    if not all(isinstance(tensor, Tensor) and len(tensor) == 1 for tensor in tensors):
+        return values[0]  # the same for all prompts, such as the mask of an inpainting model
+    lengths = {tensor.shape[1] for tensor in tensors}
+    if len(lengths) > 1 and tensors[0].ndim == 3:
+        common = math.lcm(*lengths)
+        tensors = [tensor.repeat(1, common // tensor.shape[1], 1) for tensor in tensors]
+    return values[0]._copy_with(torch.cat(tensors))
 
 
 class _Work(Sampler):

@@ -149,35 +149,57 @@ def test_the_goals_of_the_unedited_model_are_known_without_looking() -> None:
     assert goals.loss((2.0, 0.5)) == 2.0 + 0.5 * KEEP_WEIGHT
 
 
-def same(conditioning, goal) -> bool:
-    return torch.equal(conditioning.context, goal.states.conditioning.context)
+def test_every_sample_is_predicted_under_its_own_prompt_whatever_the_batch() -> None:
+    denoiser = prompted("sdxl")  # with pooled embeddings, too
+    goals = first_goals(denoiser)
+    assert len({int(number) for number in goals.prompt}) > 4
+    for batch in (1, 7, len(goals)):
+        with torch.no_grad():
+            together = torch.cat([denoiser.eps(part.x_t, part.t, part.conditioning) for part in goals.batches(denoiser, batch)])
+        for i in range(0, len(goals), 5):
+            alone = plain_eps(denoiser, goals.x_t[i : i + 1].double(), int(goals.t[i]), goals.conditionings[int(goals.prompt[i])])
+            assert_close({"eps": together[i : i + 1]}, {"eps": alone})
 
 
 def test_the_target_lies_beyond_the_base() -> None:
     denoiser = prompted()
+    goals, told = first_goals(denoiser), SETTINGS.pairs()
+    distances = []
+    for i in goals.erases.nonzero().flatten().tolist():
+        c = goals.conditionings[int(goals.prompt[i])]
+        number = next(n for n, pair in enumerate(told) if torch.equal(denoiser.encode_prompt(pair.concept).context, c.context))
+        base = denoiser.encode_prompt(told[number].base)
+        of_concept, of_base = (plain_eps(denoiser, goals.x_t[i : i + 1].double(), int(goals.t[i]), each)[0] for each in (c, base))
+        assert_close({"y": goals.eps[i]}, {"y": of_base - PUSH * (of_concept - of_base)})
+        distances.append((of_concept - of_base).square().mean())
+    assert goals.erase_unit == pytest.approx(float(torch.stack(distances).mean()), rel=1e-9)
+
+
+def test_what_is_kept_is_what_the_unedited_model_predicts() -> None:
+    denoiser = prompted()
     goals = first_goals(denoiser)
-    for goal in goals.erase:
-        number = next(n for n, prompts in enumerate(SETTINGS.pairs()) if same(denoiser.encode_prompt(prompts.concept), goal))
-        base = denoiser.encode_prompt(SETTINGS.pairs()[number].base)
-        for t, x_t, eps in zip(goal.states.t.tolist(), goal.states.x_t, goal.eps, strict=True):
-            of_concept, of_base = (plain_eps(denoiser, x_t[None].double(), t, c)[0] for c in (goal.states.conditioning, base))
-            assert_close({"y": eps}, {"y": of_base - PUSH * (of_concept - of_base)})
+    kept = (~goals.erases).nonzero().flatten().tolist()
+    assert len(kept) > 10
+    for i in kept:
+        c = goals.conditionings[int(goals.prompt[i])]
+        assert_close({"eps": goals.eps[i]}, {"eps": plain_eps(denoiser, goals.x_t[i : i + 1].double(), int(goals.t[i]), c)[0]})
 
 
 def test_weights_of_the_goals_make_the_loss() -> None:
     denoiser = prompted()
     goals = first_goals(denoiser)
     changes = some_changes(denoiser, choose_layers(denoiser.layers, ["ff"]))
-    total = 0.0
     with edited(denoiser, changes), torch.no_grad():
         values = goals.values(denoiser)
-        for goal, weight in goals.weighted():
-            eps = torch.cat(
-                [denoiser.eps(x[None], int(t), goal.states.conditioning) for t, x in zip(goal.states.t, goal.states.x_t, strict=True)]
-            )
-            total += weight * float((eps - goal.eps).square().sum())
-    assert total == pytest.approx(goals.loss(values), rel=1e-9)
+        parts = list(goals.batches(denoiser, 5))
+        errors = torch.cat([(denoiser.eps(part.x_t, part.t, part.conditioning) - part.eps).square().flatten(1) for part in parts])
+    assert float((goals.weights() * errors.sum(dim=1)).sum()) == pytest.approx(goals.loss(values), rel=1e-9)
+    # J and K are means over their own samples, each in its unit.
+    assert values[0] == pytest.approx(float(errors[goals.erases].mean()) / goals.erase_unit, rel=1e-9)
+    assert values[1] == pytest.approx(float(errors[~goals.erases].mean()) / goals.keep_unit, rel=1e-9)
     assert values[1] > 0
+    only = torch.cat([part.weight for part in goals.batches(denoiser, 5, only_erase=True)])
+    assert torch.equal(only, goals.weights()[goals.erases])
 
 
 def solution(denoiser, settings: ConceptSettings = SETTINGS, **options) -> Solution:
@@ -227,7 +249,7 @@ def test_an_interruption_leaves_the_model_as_it_was(stage: str) -> None:
     def stop(now: str, done: int, total: int) -> None:
         nonlocal seen
         seen += now == stage
-        if seen == 3:
+        if seen == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -371,11 +393,11 @@ def test_the_first_order_alone_says_how_the_loss_changes_for_a_small_change() ->
     names = choose_layers(denoiser.layers, ["ff", "attention"])
     solver = rounds_module._Solver(denoiser, concept_goals(denoiser, SETTINGS), names, 0, 3, False, lambda *_: None)
     scores, harms = solver._everywhere(goals)
-    solver._choose(scores, harms, goals.samples)
+    solver._choose(scores, harms, len(goals))
     D = torch.rand(len(solver.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
-    solver._begin(1, goals.samples)
+    solver._begin(1, len(goals))
     g, rows = solver._quadratic(goals, D, 0)
-    assert rows.shape == (goals.samples, len(D))
+    assert rows.shape == (len(goals), len(D))
     x = torch.randn(len(D), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     step = 1e-4
     up, down = (goals.loss(solver._values(goals, D + sign * step * x)) for sign in (1, -1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +22,11 @@ _BLANK_LATENT = (0.8223, -0.6876, 0.6364, 0.1380)
 
 @dataclass(frozen=True)
 class PromptConditioning:
-    """What the text encoders make of one prompt.
+    """What the text encoders make of one prompt, or of one for each sample of a batch.
 
     Attributes:
-        context: [1, tokens, width], for the UNet's cross-attention.
-        pooled: [1, width], SDXL only.
+        context: [1 or samples, tokens, width], for the UNet's cross-attention.
+        pooled: [1 or samples, width], SDXL only.
     """
 
     context: Tensor
@@ -86,14 +86,19 @@ class DiffusersDenoiser:
         context, _ = self.pipeline.encode_prompt(prompt, self.device, 1, do_classifier_free_guidance=False)
         return PromptConditioning(context, None)
 
+    def together(self, conditionings: Sequence[Conditioning]) -> PromptConditioning:
+        """See Denoiser.together. Raises TypeError for the conditioning of another denoiser."""
+        mine = [_own(conditioning) for conditioning in conditionings]
+        pooled = [one.pooled for one in mine if one.pooled is not None]
+        return PromptConditioning(torch.cat([one.context for one in mine]), torch.cat(pooled) if pooled else None)
+
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, 4, H, W] for `x_t` of that shape at timestep `t` (one, or one a sample [B]).
 
         The UNet computes in its own dtype; the result is float32, or float64 when the UNet is. SDXL is told that the picture
         was and shall be of the size that `x_t` stands for, uncropped. Raises TypeError for the conditioning of another denoiser.
         """
-        if not isinstance(conditioning, PromptConditioning):
-            raise TypeError(f"conditioning must come from encode_prompt of this denoiser, got a {type(conditioning).__name__}")
+        conditioning = _own(conditioning)
         batch, _, height, width = x_t.shape
         dtype = self.unet.dtype
         sample = x_t.to(self.device, dtype)
@@ -142,3 +147,9 @@ class DiffusersDenoiser:
         portions = pictures.split(self._vae_portion(pictures))
         mean = torch.cat([vae.encode(part.to(vae.device, vae.dtype) * 2 - 1).latent_dist.mean for part in portions])
         return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def _own(conditioning: Conditioning) -> PromptConditioning:
+    if not isinstance(conditioning, PromptConditioning):
+        raise TypeError(f"conditioning must come from encode_prompt of this denoiser, got a {type(conditioning).__name__}")
+    return conditioning

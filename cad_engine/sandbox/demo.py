@@ -31,6 +31,8 @@ from ..report.layer_table import layer_report_table
 from ..report.plot import attribution_figure
 from ..report.png import png_bytes, save_png
 from ..selection import RULES, Rule, check_ratio
+from ..variations import varied
+from ..vocabulary import Vocabulary
 from .captions import KINDS, concept_prompts, kind_of, wording
 from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
 from .judge import Judge
@@ -38,12 +40,14 @@ from .world import COLOURS, RARE_SHAPE, STYLES, Scene, render
 
 Method = Literal["rounds", "paper"]
 METHODS: tuple[Method, ...] = get_args(Method)
-ROUNDS = 3
+ROUNDS, CONTEXTS = 3, 12
+COMPONENTS_OF_ROUNDS = ("cross_attention_kv",)
 DEFAULT_RATIO = {"erase": 0.03, "amplify": 0.02}
 """For the paper's method: what shows an effect on a model of this size, whose rows have 64 to 512 inputs; 0.1 % of them is
 less than one."""
 DEFAULT_COMPONENTS = {"erase": ("ff", "attention"), "amplify": ("ff",)}
-"""The paper takes "ff" alone; to erase on the sandbox, ff and attention together cost the other pictures less (docs/sandbox.md)."""
+"""For the paper's method, which takes "ff" alone; to erase on the sandbox, ff and attention together cost the other pictures less
+(docs/sandbox.md)."""
 DEFAULT_RULE: dict[str, Rule] = {"erase": "row", "amplify": "row_min1"}
 EVALUATION_SEED = 50_000  # far from the seeds that attribution samples with
 GRID_ROWS, GRID_COLUMNS = 3, 6
@@ -103,7 +107,7 @@ def concept_images(concept: str, count: int, seed: int) -> Tensor:
 def demo_attribution(denoiser: DiffusersDenoiser, settings: DemoSettings, progress: Progress = silent) -> Attribution:
     """Attribution of the demo's concept against its matched base prompt: with the edit that rounds find, or by the paper's rule alone."""
     if settings.in_rounds:
-        return attribute_concept(denoiser, rounds_settings(settings), progress=progress)
+        return attribute_concept(denoiser, rounds_settings(denoiser, settings), progress=progress)
     prompts = concept_prompts(settings.concept)
     made = ConceptSettings(
         concept=prompts.sample,
@@ -120,21 +124,21 @@ def demo_attribution(denoiser: DiffusersDenoiser, settings: DemoSettings, progre
     return attribute_concept(denoiser, made, latents, progress)
 
 
-def rounds_settings(settings: DemoSettings) -> ConceptSettings:
+def rounds_settings(denoiser: DiffusersDenoiser, settings: DemoSettings) -> ConceptSettings:
     """Erasing in rounds, in sentences with other words of the sandbox, keeping its ordinary prompts."""
     others = {kind: [word for word in words if word not in (settings.concept, RARE_SHAPE)] for kind, words in KINDS.items()}
-    words = wording(settings.concept, others)
-    return ConceptSettings(
+    words = wording(settings.concept, others, CONTEXTS)
+    told = ConceptSettings(
         concept=words.concept,
         base=words.base,
         keep=ordinary_prompts("sandbox", words.concept, words.base),
         rounds=ROUNDS,
         contexts=words.contexts,
-        components=DEFAULT_COMPONENTS["erase"] if settings.components is None else settings.components,
-        trajectories=20,
+        components=COMPONENTS_OF_ROUNDS if settings.components is None else settings.components,
         batch=20,
         seed=settings.seed,
     )
+    return varied(told, Vocabulary.of(denoiser.pipeline.tokenizer, denoiser.pipeline.text_encoder))
 
 
 def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> dict[str, Any]:

@@ -6,7 +6,7 @@ a_i is the first-order estimate of J(w) - J(w with w_i = 0): how much of J this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from .harm import harm, per_harm
 from .keep import States
 from .objective import Objective
 from .progress import Progress, silent
-from .reduction import LayerScores, keep_threshold, reduce_layer, row_masses, signed_histogram
+from .reduction import LayerScores, column_sums, keep_threshold, reduce_layer, row_masses, signed_histogram
 from .rounds import Solution
+from .units import columns_are, head_counts
 
 DENSE_WEIGHTS = 4_000_000
 """Up to so many weights every score is kept; above it, `KEEP_RATIO` of them (a slider needs no more, a file stays small)."""
@@ -124,10 +125,12 @@ def reduce_scores(
     info: dict[str, Any],
     keep_ratio: float | None = None,
     row_mass: Mapping[str, Tensor] | None = None,
+    heads: Mapping[str, int] | None = None,
 ) -> Attribution:
     """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one.
 
-    `row_mass` is that of the attribution (see reduction.row_masses) where the scores are something else.
+    `row_mass` is that of the attribution (see reduction.row_masses) where the scores are something else, which do not add up to those of
+    larger units. `heads` are units.head_counts of the model.
     """
     total = sum(score.numel() for score in scores.values())
     if keep_ratio is None:
@@ -140,6 +143,9 @@ def reduce_scores(
         )
         for name, score in scores.items()
     }
+    if row_mass is None:
+        for name in filter(columns_are, layers):
+            layers[name] = replace(layers[name], column_sum=column_sums(scores[name]), heads=(heads or {}).get(name))
     return Attribution(layers, list(timesteps), keep_ratio, info)
 
 
@@ -160,12 +166,14 @@ def attribute(
     scores, timestep_mass = attribution_scores(
         denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
     )
-    row_mass = {name: row_masses(score) for name, score in scores.items()}
+    row_mass = None
     if kept:
+        row_mass = {name: row_masses(score) for name, score in scores.items()}
         harms = harm(denoiser, objective, kept, layer_names, seed=seed, batch=batch, checkpointing=checkpointing, progress=progress)
         per_harm(scores, harms)
     info = {**info, "score": SCORES[1] if kept else SCORES[0]}
-    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass)
+    heads = head_counts(denoiser.unet, denoiser.layers)
+    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass, heads)
 
 
 def solved_attribution(
@@ -195,6 +203,9 @@ def solved_attribution(
         layers[name] = LayerScores(
             rows, columns, index, effect, row_masses(score), timestep_mass[name].float().cpu(), histogram, 0.0, factor
         )
-    rounds = [{"kappa": done.kappa, "J": [done.before[0], done.after[0]], "K": [done.before[1], done.after[1]]} for done in solution.rounds]
+    rounds = [
+        {"kappa": done.kappa, **{name: [done.before[i], done.after[i], done.predicted[i]] for i, name in enumerate("JK")}}
+        for done in solution.rounds
+    ]
     info = {**info, "score": SCORES[2], "rounds_done": rounds}
     return Attribution(layers, [target.t for target in objective.targets], 1.0, info)

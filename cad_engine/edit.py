@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .errors import CadError, shown
 
+_SANE_STRENGTH = 1000.0
+
 
 @dataclass(frozen=True)
 class LayerEdit:
@@ -40,10 +42,17 @@ class LayerEdit:
 
 @dataclass
 class Edit:
-    """`layers` by weight name (see Denoiser.layers), and what the edit was made from."""
+    """What is done to a model.
+
+    Attributes:
+        layers: by weight name, see Denoiser.layers; of a combined edit, the products of its parts' factors.
+        info: what the edit was made from; of a combined edit see `combine`.
+        parts: of a combined edit, the two or more edits that it was made of, none of them combined itself; else empty.
+    """
 
     layers: dict[str, LayerEdit]
     info: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Edit, ...] = ()
 
     def __len__(self) -> int:
         """Number of weights taken."""
@@ -70,6 +79,7 @@ def check_fits(edit: Edit, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def with_strength(edit: Edit, strength: float) -> Edit:
     """`edit` whose full effect is what `edit` does at `strength`, so that a file of it needs no further number.
 
+    A combined edit becomes a single one at any strength but 1: what it does halfway is not what its parts do halfway.
     Raises CadError for a strength that is not finite.
     """
     if not math.isfinite(strength):
@@ -77,25 +87,75 @@ def with_strength(edit: Edit, strength: float) -> Edit:
     if strength == 1:
         return edit
     layers = {name: LayerEdit(*layer.shape, layer.index, layer.factors(strength)) for name, layer in edit.layers.items()}
-    return Edit(layers, {**edit.info, "strength": strength})
+    before = edit.info.get("strength", 1)
+    known = before if type(before) in (int, float) and abs(before) <= _SANE_STRENGTH else 1  # a file may say anything
+    return Edit(layers, {**edit.info, "strength": known * strength})
 
 
 def combine(edits: Sequence[tuple[Edit, float]]) -> Edit:
-    """One edit that does what several `(edit, strength)` do one after the other: factors of a shared weight multiply."""
+    """One edit that does what several `(edit, strength)` do one after the other: factors of a shared weight multiply.
+
+    It remembers them as its parts, in place of a combined one the parts of that, so that `without` can take one out. The result depends on
+    the list of parts alone, to the bit, and of one part it is that part. Its info lists theirs as "combined", with what all of them say of
+    their model. Raises CadError when parts are for different architectures, or factors multiply beyond float32.
+    """
+    parts = tuple(part for edit, strength in edits for part in single(with_strength(edit, strength)))
+    if len(parts) == 1:
+        return parts[0]
+    return Edit(_product(parts), _combined_info(parts), parts)
+
+
+def single(edit: Edit) -> tuple[Edit, ...]:
+    """The parts of a combined edit, or the edit itself."""
+    return edit.parts or (edit,)
+
+
+def without(edit: Edit, part: str) -> Edit:
+    """`edit` as if it had been combined without `part`, the concept of one of its parts or its number, counted from 1.
+
+    Raises CadError when there is no such part, several have that concept, or nothing would be left.
+    """
+    parts = single(edit)
+    names = [str(one.info.get("concept", "unnamed")) for one in parts]
+    found = [number for number, name in enumerate(names) if name == part]
+    if not found and part.isdecimal() and 1 <= int(part) <= len(parts):
+        found = [int(part) - 1]
+    known = ", ".join(f"{number} {shown(name, 60)!r}" for number, name in enumerate(names, start=1))
+    if len(found) != 1:
+        trouble = "is in this edit more than once; give the number" if found else "is no part of this edit"
+        raise CadError(f"{shown(part, 60)!r} {trouble}; its parts are {known}")
+    if len(parts) == 1:
+        raise CadError(f"this edit has one part, {known}; without it nothing would be left")
+    return combine([(one, 1.0) for number, one in enumerate(parts) if number != found[0]])
+
+
+def _product(parts: Sequence[Edit]) -> dict[str, LayerEdit]:
     layers: dict[str, LayerEdit] = {}
-    for edit, strength in edits:
-        for name in edit.layers.keys() & layers.keys():
-            check_fits(Edit({name: edit.layers[name]}), {name: layers[name].shape})
-        for name, layer in edit.layers.items():
-            index, factor = layer.index, layer.factors(strength)
-            if name in layers:
-                other = layers[name]
-                both = torch.cat([other.index, index])
-                index, place = both.unique(return_inverse=True)
-                factors = torch.cat([other.factors(1.0), factor])
-                factor = torch.ones(len(index)).scatter_reduce(0, place, factors, "prod")
-            layers[name] = LayerEdit(layer.out_features, layer.in_features, index, factor if factor.any() else None)
-    return Edit(layers, {"combined": [edit.info | {"strength": strength} for edit, strength in edits]})
+    for part in parts:
+        for name, layer in part.layers.items():
+            layers[name] = _multiplied(name, layers[name], layer) if name in layers else layer
+    return layers
+
+
+def _multiplied(name: str, one: LayerEdit, other: LayerEdit) -> LayerEdit:
+    if one.shape != other.shape:
+        raise CadError(
+            f"these edits are for different architectures: {shown(name)} is {list(one.shape)} in one and {list(other.shape)} in another"
+        )
+    index, place = torch.cat([one.index, other.index]).unique(return_inverse=True)
+    factor = torch.ones(len(index)).scatter_reduce(0, place, torch.cat([one.factors(1.0), other.factors(1.0)]), "prod")
+    if not bool(factor.isfinite().all()):
+        raise CadError(f"the factors of {shown(name)} multiply beyond what float32 holds; combine weaker edits")
+    return LayerEdit(*one.shape, index, factor if factor.any() else None)
+
+
+def _combined_info(parts: Sequence[Edit]) -> dict[str, Any]:
+    shared = {}
+    for key in ("family", "fingerprint", "base_fingerprint"):
+        values = [part.info.get(key) for part in parts]
+        if values and values[0] is not None and all(value == values[0] for value in values):
+            shared[key] = values[0]
+    return {"combined": [part.info for part in parts], **shared}
 
 
 def edited_weight(weight: Tensor, layer: LayerEdit, strength: float = 1.0) -> Tensor:

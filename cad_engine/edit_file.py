@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .edit import Edit, LayerEdit
+from .edit import Edit, LayerEdit, combine
 from .errors import CadError, shown
 from .files import check_tensor, read, write
 
@@ -18,15 +18,32 @@ MAX_WEIGHTS_IN_LAYER = 1 << 31
 
 
 def save_edit(path: Path, edit: Edit) -> None:
-    """Write `edit` to `path` (safetensors). Raises CadError when the place cannot be written."""
+    """Write `edit` to `path` (safetensors), a combined one part by part. Raises CadError when the place cannot be written."""
+    if edit.parts:
+        tensors: dict[str, Tensor] = {}
+        for number, part in enumerate(edit.parts, start=1):
+            tensors |= _tensors(part, _prefix(number))
+        write(path, KIND, tensors, {"parts": [_described(part) for part in edit.parts]})
+    else:
+        write(path, KIND, _tensors(edit, ""), _described(edit))
+
+
+def _prefix(number: int) -> str:
+    """What the names of a part's tensors begin with."""
+    return f"{number}/"
+
+
+def _tensors(edit: Edit, prefix: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    shapes: dict[str, list[int]] = {}
     for name, layer in edit.layers.items():
-        shapes[name] = [layer.out_features, layer.in_features]
-        tensors[f"{name}:index"] = layer.index.to(torch.int32)
+        tensors[f"{prefix}{name}:index"] = layer.index.to(torch.int32)
         if layer.factor is not None:
-            tensors[f"{name}:factor"] = layer.factor.float()
-    write(path, KIND, tensors, {"info": edit.info, "shapes": shapes})
+            tensors[f"{prefix}{name}:factor"] = layer.factor.float()
+    return tensors
+
+
+def _described(edit: Edit) -> dict[str, Any]:
+    return {"info": edit.info, "shapes": {name: list(layer.shape) for name, layer in edit.layers.items()}}
 
 
 def checked_shapes(path: Path, shapes: Any) -> dict[str, tuple[int, int]]:
@@ -46,21 +63,36 @@ def load_edit(path: Path) -> Edit:
     """Read and check an edit. Raises CadError for anything that is not a whole, sane edit file (see files.read)."""
     path = Path(path)
     tensors, metadata = read(path, KIND)
-    shapes = checked_shapes(path, metadata.get("shapes"))
-    info = metadata.get("info")
+    if "parts" not in metadata:
+        edit = _edit(path, metadata, tensors, "")
+    else:
+        described = metadata["parts"]
+        if not isinstance(described, list) or len(described) < 2 or not all(isinstance(part, dict) for part in described):
+            raise CadError(f"{path} has damaged metadata: 'parts' must be a list of two or more objects")
+        parts = [_edit(path, part, tensors, _prefix(number)) for number, part in enumerate(described, start=1)]
+        try:
+            edit = combine([(part, 1.0) for part in parts])
+        except CadError as error:
+            raise CadError(f"{path}: {error}") from error
+    if tensors:
+        raise CadError(f"{path} has a tensor that belongs to no layer of it: {shown(min(tensors))}; the file is damaged")
+    return edit
+
+
+def _edit(path: Path, described: dict[str, Any], tensors: dict[str, Tensor], prefix: str) -> Edit:
+    """The edit that `described` says has its tensors under `prefix`; they are taken out of `tensors`."""
+    shapes = checked_shapes(path, described.get("shapes"))
+    info = described.get("info")
     if not isinstance(info, dict):
         raise CadError(f"{path} has damaged metadata: no 'info' object")
-    known = {f"{name}:{part}" for name in shapes for part in ("index", "factor")}
-    unknown = sorted(tensors.keys() - known)
-    if unknown:
-        raise CadError(f"{path} has a tensor that belongs to no layer of it: {shown(unknown[0])}; the file is damaged")
     layers = {}
     for name, (rows, columns) in shapes.items():
-        index = check_tensor(path, f"{name}:index", tensors.get(f"{name}:index"), torch.int32, (None,)).long()
-        check_positions(path, name, index, rows * columns)
-        factor = tensors.get(f"{name}:factor")
+        stem = prefix + name
+        index = check_tensor(path, f"{stem}:index", tensors.pop(f"{stem}:index", None), torch.int32, (None,)).long()
+        check_positions(path, stem, index, rows * columns)
+        factor = tensors.pop(f"{stem}:factor", None)
         if factor is not None:
-            factor = check_tensor(path, f"{name}:factor", factor, torch.float32, (len(index),))
+            factor = check_tensor(path, f"{stem}:factor", factor, torch.float32, (len(index),))
         layers[name] = LayerEdit(rows, columns, index, factor)
     return Edit(layers, info)
 

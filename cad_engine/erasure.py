@@ -13,17 +13,21 @@ from .attribution import SCORES, Attribution, ablated_sign
 from .edit import Edit, LayerEdit, ablation
 from .errors import CadError
 from .reduction import LayerScores, share_count
-from .selection import Rule, select
+from .selection import Rule, attributed_units, select, select_units
+from .units import Unit, unit_positions
 
 
 def edit_from_attribution(
-    attribution: Attribution, ratio: float | None, rule: Rule = "row", *, layers: Collection[str] | None = None
+    attribution: Attribution, ratio: float | None, rule: Rule = "row", *, layers: Collection[str] | None = None, unit: Unit = "weight"
 ) -> Edit:
-    """CAD-Erase or CAD-Amplify, whichever the attribution was made for: the edit that ablates the selected weights.
+    """CAD-Erase or CAD-Amplify, whichever the attribution was made for: the edit that ablates the selected weights, or units of weights.
 
+    `ratio` is the part of the weights or units to take, by `rule` (see selection.select, and for units selection.select_units).
     An attribution that was solved in rounds gives each selected weight its factor instead, and `ratio` None takes all of them.
-    Raises CadError when the ratio is so small that no weight is taken, or None with nothing solved, besides what selection.select raises.
+    Raises CadError when the ratio is so small that nothing is taken, or None with nothing solved, besides what selecting raises.
     """
+    if unit != "weight":
+        return _edit_of_units(attribution, ratio, rule, layers, unit)
     if ratio is None and not attribution.solved:
         raise CadError("this attribution was made without rounds, so it does not know how much to take; give a ratio, such as 0.001")
     positions = select(attribution, 1.0 if ratio is None else ratio, "global" if ratio is None else rule, layers=layers)
@@ -33,6 +37,28 @@ def edit_from_attribution(
     if not len(edit):
         raise CadError(_takes_nothing(attribution, ratio, rule, layers))
     return edit
+
+
+def _edit_of_units(attribution: Attribution, ratio: float | None, rule: Rule, layers: Collection[str] | None, unit: Unit) -> Edit:
+    sums = attributed_units(attribution, unit, layers)
+    if ratio is None:
+        raise CadError(f"how many {unit}s are to be taken? Give a ratio, such as 0.01")
+    chosen = select_units(attribution, ratio, unit, rule, layers=layers)
+    if not chosen:
+        raise CadError(_takes_no_unit(attribution, ratio, rule, unit, [len(each) for each in sums.values()]))
+    positions = {name: unit_positions(attribution.layers[name], unit, numbers) for name, numbers in chosen.items()}
+    units = {"unit": unit, "units": sum(map(len, chosen.values())), "units_total": sum(map(len, sums.values()))}
+    return ablation(positions, layer_shapes(attribution), {**_edit_info(attribution, ratio, rule, layers), **units})
+
+
+def _takes_no_unit(attribution: Attribution, ratio: float, rule: Rule, unit: Unit, counts: list[int]) -> str:
+    most = sum(counts) if rule == "global" else max(counts)
+    if share_count(ratio, most):
+        what = "positive" if ablated_sign(attribution.objective) > 0 else "negative"
+        return f"no {unit} has a {what} attribution, so there is none to take; choose another unit or other layers"
+    enough = math.ceil(1e6 / most) / 1e6  # rounded up, so that it is enough
+    where = "there are" if rule == "global" else "layers have at most"
+    return f"ratio {ratio:g} takes no {unit}: {where} {most:,} and floor({ratio:g} * {most}) is 0; take at least {enough:g}"
 
 
 def _with_factors(layer: LayerEdit, scores: LayerScores) -> LayerEdit:

@@ -31,7 +31,7 @@ PUSH = 1.0
 """How far beyond the base prompt's prediction the target of J lies, in distances of the concept's from it."""
 KEEP_WEIGHT = 4.0
 """lambda: what a change of K counts against one of J, each in its unit."""
-STATES_OF_CONCEPT, STATES_OF_KEEP = 4, 4
+STATES_OF_CONCEPT, STATES_OF_KEEP = 6, 6
 """States of J, and states of kept prompts' own pictures, for each trajectory of the concept."""
 
 

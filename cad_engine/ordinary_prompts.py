@@ -6,6 +6,8 @@ are kept better by naming them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 GENERAL = (
     "a photo of a person in the street",
     "a portrait of a woman, oil painting",
@@ -37,8 +39,13 @@ def ordinary_prompts(family: str, concept: str, base: str = "") -> tuple[str, ..
 
     So erasing "a red star" against "a red shape" leaves out what has a star and keeps what is red.
     """
+    return unlike(SANDBOX if family == "sandbox" else GENERAL, concept, base)
+
+
+def unlike(prompts: Iterable[str], concept: str, base: str) -> tuple[str, ...]:
+    """Those of `prompts` that share no word with `concept` that is not in `base` too, words such as "a" or "style" apart."""
     own = _words(concept) - _words(base) - {"a", "an", "the", "in", "of", "on", "style", "photo", "picture", "painting"}
-    return tuple(prompt for prompt in (SANDBOX if family == "sandbox" else GENERAL) if not own & _words(prompt))
+    return tuple(prompt for prompt in prompts if not own & _words(prompt))
 
 
 def _words(text: str) -> set[str]:

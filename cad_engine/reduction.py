@@ -34,6 +34,9 @@ class LayerScores:
         histogram: counts of positive and of negative scores by magnitude over *all* weights, int32 [2, HISTOGRAM_BINS].
         complete_above: every score of the objective's sign from this magnitude up is kept.
         factor: what each weight of `index` is multiplied by when it is taken, float32 [k]; None means 0, which is ablation.
+        column_sum: sums of the attribution by column, float32 [in_features], where columns are neurons or heads (see units.py) and the
+            scores are the attribution; else None.
+        heads: among how many heads the columns are shared out, where they are heads'; else None.
     """
 
     out_features: int
@@ -45,6 +48,8 @@ class LayerScores:
     histogram: Tensor
     complete_above: float
     factor: Tensor | None = None
+    column_sum: Tensor | None = None
+    heads: int | None = None
 
     @property
     def mass(self) -> tuple[float, float]:
@@ -95,6 +100,11 @@ def row_masses(attribution: Tensor) -> Tensor:
     """Sums of the positive and of the negative entries of each row of `attribution` [out, in]: float32 [out, 2] on the CPU."""
     attribution = attribution.float()
     return torch.stack([attribution.clamp(min=0).sum(dim=1), attribution.clamp(max=0).sum(dim=1)], dim=1).cpu()
+
+
+def column_sums(attribution: Tensor) -> Tensor:
+    """Sums of the columns of `attribution` [out, in]: float32 [in] on the CPU."""
+    return attribution.sum(dim=0).float().cpu()
 
 
 def reduce_layer(score: Tensor, row_mass: Tensor, timestep_mass: Tensor, keep_ratio: float, sign: int, threshold: float) -> LayerScores:

@@ -26,14 +26,14 @@ from .curvature import CurvatureAccumulator
 from .denoiser import Denoiser
 from .edited import Change, edited, edited_access
 from .errors import CadError
-from .goals import GoalMaker, Goals
+from .goals import KEEP_WEIGHT, GoalMaker, Goals
 from .gradients import captured_gradients
 from .harm import DAMPING, probe
 from .progress import Progress, silent
 from .sketch import ChosenGradients
 
-CANDIDATES = 0.06
-"""Share of the weights that may change."""
+CANDIDATES, AT_MOST = 0.06, 100_000
+"""Share of the weights that may change, and how many of a large model."""
 SKETCHES = 2
 """How many rounds' sketches are looked at together: the curvature changes little, and more rows see more of it."""
 SKETCH_BYTES = 2**28
@@ -50,12 +50,29 @@ LOWEST, HIGHEST = -1.0, 1.0
 
 @dataclass(frozen=True)
 class Round:
-    """What one round did: J / J_0 and K / K_0 before and after, on the same states; kappa 0 when it found nothing better."""
+    """What one round did: J / J_0 and K / K_0 before and after, on the same states; kappa 0 when it found nothing better.
+
+    `predicted` is what the quadratic model said they would be after it.
+    """
 
     before: tuple[float, float]
     after: tuple[float, float]
-    predicted: float
+    predicted: tuple[float, float]
     kappa: float
+
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """The quadratic model of L along the candidates: slopes of J and lambda K [2, k], and the sketch [n, k], whose rows of J are known."""
+
+    slopes: Tensor
+    rows: Tensor
+    erases: Tensor
+
+    def change(self, x: Tensor) -> tuple[float, float]:
+        """What a step x [k] changes J and lambda K by, both in their units."""
+        squares, first = (self.rows @ x).square(), self.slopes @ x
+        return float(first[0] + squares[self.erases].sum()), float(first[1] + squares[~self.erases].sum())
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,7 @@ class _Solver:
         gradients, harms = self._everywhere(goals)
         self._choose(gradients, harms, min(rounds, SKETCHES) * len(goals) * 3 // 2)
         del gradients, harms  # two numbers for every weight, which no round needs
-        sketch: list[Tensor] = []
+        sketch: list[_Quadratic] = []
         D = torch.zeros_like(self.h)
         value = (goals.loss_at_start, 0.0)
         done: list[Round] = []
@@ -124,9 +141,10 @@ class _Solver:
                 if value[0] <= goals.loss_of_base and value[1] <= KEPT:
                     self.progress(self._stage, self._total, self._total)
                     break
-            g, rows = self._quadratic(goals, D, number)
-            sketch = [*sketch[1 - SKETCHES :], rows]
-            D, result = self._step(goals, D, value, g, torch.cat(sketch) / len(sketch) ** 0.5, KAPPAS.index(kappa))
+            sketch = [*sketch[1 - SKETCHES :], self._quadratic(goals, D, number)]
+            rows = torch.cat([one.rows for one in sketch]) / len(sketch) ** 0.5
+            model = _Quadratic(sketch[-1].slopes, rows, torch.cat([one.erases for one in sketch]))
+            D, result = self._step(goals, D, value, model, KAPPAS.index(kappa))
             kappa = result.kappa or kappa
             done.append(result)
             self.progress(self._stage, self._total, self._total)
@@ -194,7 +212,7 @@ class _Solver:
         """Fix the candidates, their weights and their h, of the `rows` of whose sketch memory must hold."""
         total = sum(self.sizes.values())
         bytes_each = next(iter(harms.values())).element_size()
-        count = max(1, min(round(CANDIDATES * total), SKETCH_BYTES // (rows * bytes_each)))
+        count = max(1, min(round(CANDIDATES * total), AT_MOST, SKETCH_BYTES // (rows * bytes_each)))
         best: dict[str, tuple[Tensor, Tensor]] = {}
         for name, h in harms.items():  # layer by layer, so that no third matrix of every weight is made
             gain = gradients[name].square().div_(h).flatten()
@@ -223,12 +241,12 @@ class _Solver:
         with edited(self.denoiser, self._changes(D)):
             return goals.values(self.denoiser, batch=self.batch, progress=self._count)
 
-    def _quadratic(self, goals: Goals, D: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """At D: the gradient of L along the candidates [k], and the sketch [samples, k], from one forward and two backwards a state."""
+    def _quadratic(self, goals: Goals, D: Tensor, number: int) -> _Quadratic:
+        """The model of L at D, from one forward and two backwards a state."""
         targets = {name: self.layers[name] for name in self.chosen}
         sink = ChosenGradients(targets, self.chosen, self.weights)
         access = edited_access(self.denoiser.weight_access, self.denoiser.layers, self._changes(D))
-        gradient, rows, passed = torch.zeros_like(self.h), [], 0
+        slopes, rows, passed = torch.zeros(2, len(self.h), dtype=self.h.dtype), [], 0
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -242,19 +260,21 @@ class _Solver:
                 torch.autograd.grad((output * signs.to(output)).sum(), anchor, retain_graph=True)
                 rows.append(sink.take().cpu() * weight.sqrt())
                 torch.autograd.grad((output - part.eps.to(output)).square().sum(), anchor)
-                gradient += (sink.take().cpu() * weight).sum(dim=0)
+                gradients = sink.take().cpu() * weight
+                slopes += torch.stack([gradients[part.erases].sum(dim=0), gradients[~part.erases].sum(dim=0)])
                 passed += len(part.t)
                 self._count("gradients", passed, len(goals))
-        return gradient, torch.cat(rows)
+        return _Quadratic(slopes, torch.cat(rows), goals.erases)
 
-    def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], g: Tensor, rows: Tensor, first: int) -> tuple[Tensor, Round]:
+    def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], model: _Quadratic, first: int) -> tuple[Tensor, Round]:
         """The best of the steps that KAPPAS give, looked for from number `first`; `value` again with kappa 0 when none lowers L."""
+        slope = model.slopes.sum(dim=0)
 
         def attempt(number: int) -> tuple[float, Tensor, Round]:
             kappa = KAPPAS[number]
-            x = box_least_squares(g, rows, kappa * self.h, LOWEST - D, HIGHEST - D, torch.zeros_like(D))
-            found = self._values(goals, D + x)
-            return goals.loss(found), D + x, Round(value, found, float(g @ x + (rows @ x).square().sum()), kappa)
+            x = box_least_squares(slope, model.rows, kappa * self.h, LOWEST - D, HIGHEST - D, torch.zeros_like(D))
+            found, (erase, keep) = self._values(goals, D + x), model.change(x)
+            return goals.loss(found), D + x, Round(value, found, (value[0] + erase, value[1] + keep / KEEP_WEIGHT), kappa)
 
         best = attempt(first)
         for numbers in (range(first + 1, len(KAPPAS)), reversed(range(first))):
@@ -267,7 +287,7 @@ class _Solver:
             if improved:
                 break
         if best[0] >= goals.loss(value):
-            return D, Round(value, value, 0.0, 0.0)
+            return D, Round(value, value, value, 0.0)
         return best[1:]
 
     @staticmethod

@@ -18,7 +18,7 @@ from .concept import ConceptSettings
 from .contexts import PLACE
 from .vocabulary import Vocabulary
 
-INVENTED_CONTEXTS, INVENTED_KEEP = 16, 8
+INVENTED_CONTEXTS, INVENTED_KEEP = 24, 8
 """How many sentences with invented words there are."""
 NEIGHBOURS, SENTENCES_EACH = 6, 2
 """How many of the nearest words are kept, and in how many of the contexts each."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
@@ -10,7 +9,6 @@ from comfy_api.latest import io
 
 from ..cad_engine.edit import with_strength
 from ..cad_engine.edit_file import load_edit
-from ..cad_engine.errors import CadError
 from .describe import edit_line
 from .folders import EDITS, existing, options, refusal, state
 from .load_edit import EDIT_TOOLTIP
@@ -61,10 +59,9 @@ class ApplyEdit(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher, edit_name: str, strength: float) -> io.NodeOutput:
-        if not math.isfinite(strength):
-            raise CadError(f"strength must be a number, got {strength}; 1 applies the edit as it was saved")
         edit = load_edit(existing(EDITS, edit_name))
+        scaled = with_strength(edit, strength)
         patched = patched_model(model, edit, strength)
         warning = weights_warning(model, edit.info)
         show(cls, edit_line(edit) if warning is None else f"{edit_line(edit)}\n{warning}")
-        return io.NodeOutput(patched, with_strength(edit, strength))
+        return io.NodeOutput(patched, scaled)

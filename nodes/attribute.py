@@ -18,11 +18,11 @@ from ..cad_engine.contexts import check_contexts
 from ..cad_engine.cost import evaluations
 from ..cad_engine.errors import CadError, shown
 from ..cad_engine.fingerprint import fingerprint, weights_fingerprint
+from ..cad_engine.method import chosen, widened
 from ..cad_engine.objective import Kind
 from ..cad_engine.ordinary_prompts import ordinary_prompts
 from . import cache, denoiser
 from .attribute_inputs import COMPONENTS, inputs
-from .method import chosen
 from .model_fingerprint import base_fingerprint, digest, patches_digest
 from .patch import layer_shapes
 from .progress import NodeProgress
@@ -30,6 +30,7 @@ from .rounds_summary import rounds_line
 from .schema import CadAttribution, schema
 from .status import show
 from .supported_model import PIXELS_PER_LATENT, family, noise_sigmas, usual_latent
+from .vocabulary import vocabulary
 
 
 class Attribute(io.ComfyNode):
@@ -94,13 +95,15 @@ class Attribute(io.ComfyNode):
         checkpointing: bool,
         largest_ratio: float,
         cache: bool,
+        vary: bool = True,
         images: dict[str, Tensor] | None = None,
     ) -> io.NodeOutput:
         kind = family(model)  # refuses what CAD cannot do, before any work
         noise_sigmas(model)
         latents = _image_latents(model, images, objective)
         size = _latent_size(model, width, height, latents)
-        by_method = chosen(method, objective, keep, contexts, rounds, ordinary_prompts(kind, concept, base))
+        ordinary = ordinary_prompts(kind, concept, base)
+        by_method = chosen(method, objective, keep.splitlines(), contexts.splitlines(), rounds, ordinary)
         settings = ConceptSettings(
             concept=concept,
             base=base,
@@ -121,8 +124,11 @@ class Attribute(io.ComfyNode):
             checkpointing=checkpointing,
         )
         settings.check()
+        varied: tuple[str, ...] = ()
+        if vary and settings.rounds:
+            settings, varied = widened(settings, vocabulary(clip))
         attribution, known = _attribution(model, clip, settings, latents, cache)
-        show(cls, "\n".join([*_summary(attribution, known), *by_method.remarks]))
+        show(cls, "\n".join([*_summary(attribution, known), *by_method.remarks, *varied]))
         return io.NodeOutput(attribution)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .method import METHODS
+from ..cad_engine.method import METHODS
 from .schema import advanced
 
 COMPONENTS = {
+    "cross-attention key + value": ("cross_attention_kv",),
     "ff": ("ff",),
     "ff + attention": ("ff", "attention"),
     "attention": ("attention",),
@@ -84,9 +85,9 @@ def _always_shown() -> list[io.Input]:
         io.Combo.Input(
             "components",
             options=list(COMPONENTS),
-            default="ff + attention",
-            tooltip="Which layers to score. With attention, fewer weights are needed and less else is lost; ff (feed-forward) alone is the "
-            "paper's choice and takes less memory.",
+            default="cross-attention key + value",
+            tooltip="Which layers to score. cross-attention key + value, through which the prompt comes in, suits the method rounds and "
+            "takes the least memory. For per harm, ff + attention takes fewer weights than ff; ff (feed-forward) is the paper's choice.",
         ),
         io.Int.Input(
             "trajectories",
@@ -185,5 +186,12 @@ def _folded_away() -> list[io.Input]:
             "cache",
             default=True,
             tooltip="Keep the result on disk and use it again when model, prompts and settings are the same, also after a restart.",
+        ),
+        io.Boolean.Input(
+            "vary",
+            default=True,
+            optional=True,  # as `unit` of CAD Erase: graphs saved before there was a choice are still valid
+            tooltip="For the method rounds: look also at sentences with invented words, and keep the words nearest to the concept; the "
+            "node names them. Turn it off when one of them says the same as the concept.",
         ),
     ]

@@ -11,10 +11,11 @@ from ..cad_engine.erasure import edit_from_attribution
 from ..cad_engine.errors import CadError, shown
 from ..cad_engine.objective import Kind
 from ..cad_engine.selection import RULES, Rule
+from ..cad_engine.units import UNITS, Unit
 from .describe import edit_line
 from .model_fingerprint import weights_warning
 from .patch import patched_model
-from .schema import CadAttribution, CadEdit
+from .schema import CadAttribution, CadEdit, advanced
 from .status import show
 
 _RATIO = (
@@ -29,6 +30,12 @@ _RATIO_OR_AUTOMATIC = (
 _SELECTION = (
     "How a ratio is shared out. global: the strongest of all, for attributions made in rounds or with prompts to keep; row: in each row of "
     "each matrix, rounded down (the paper's; none of short rows); row_min1: at least one a row; layer: the strongest of each layer."
+)
+
+
+_UNIT = (
+    "What the ratio counts and what is taken out: single weights, or whole neurons (of ff), heads (of attention) or layers, ranked by the "
+    "sums of their weights' scores. Units need an attribution with the method paper and the selection global or layer, and a larger ratio."
 )
 
 
@@ -58,6 +65,8 @@ def inputs(objective: Kind) -> list[io.Input]:
             step=0.05,
             tooltip=f"How far the taken weights are changed: 0 changes nothing, {full}, beyond 1 goes further, below 0 does the opposite.",
         ),
+        # Optional, so that graphs saved before there was a choice are still valid.
+        advanced(io.Combo.Input("unit", options=list(UNITS), default="weight", optional=True, tooltip=_UNIT)),
     ]
 
 
@@ -69,9 +78,16 @@ def outputs() -> list[io.Output]:
 
 
 def edited_model(
-    node: type[io.ComfyNode], objective: Kind, model: ModelPatcher, attribution: Attribution, ratio: float, selection: Rule, strength: float
+    node: type[io.ComfyNode],
+    objective: Kind,
+    model: ModelPatcher,
+    attribution: Attribution,
+    ratio: float,
+    selection: Rule,
+    strength: float,
+    unit: Unit,
 ) -> io.NodeOutput:
-    """The outputs of `node`; it shows how many weights were taken. Ratio 0 erases all that was found in rounds.
+    """The outputs of `node`; it shows how many weights or units were taken. Ratio 0 erases all that was found in rounds.
 
     Raises CadError when no weight is taken, or the attribution does not fit.
     """
@@ -82,7 +98,7 @@ def edited_model(
             f"connect it to {other}, or set the objective of CAD Attribute to {objective}"
         )
     taken = None if objective == "erase" and ratio == 0 else ratio
-    edit = with_strength(edit_from_attribution(attribution, taken, selection), strength)
+    edit = with_strength(edit_from_attribution(attribution, taken, selection, unit=unit), strength)
     patched = patched_model(model, edit)
     show(node, _summary(edit, attribution, weights_warning(model, attribution.info)))
     return io.NodeOutput(patched, edit)
@@ -90,4 +106,6 @@ def edited_model(
 
 def _summary(edit: Edit, attribution: Attribution, warning: str | None) -> str:
     text = f"{edit_line(edit)} ({len(edit) / attribution.weights_total:.2%} of those scored)"
+    if "unit" in edit.info:
+        text += f"\n{edit.info['units']:,} of {edit.info['units_total']:,} {edit.info['unit']}s taken out"
     return text if warning is None else f"{text}\n{warning}"

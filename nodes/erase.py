@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..cad_engine.attribution import Attribution
 from ..cad_engine.selection import Rule
+from ..cad_engine.units import Unit
 from .attribution_to_model import edited_model, inputs, outputs
 from .schema import schema
 
@@ -27,5 +28,7 @@ class Erase(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, attribution: Attribution, ratio: float, selection: Rule, strength: float) -> io.NodeOutput:
-        return edited_model(cls, "erase", model, attribution, ratio, selection, strength)
+    def execute(
+        cls, model: ModelPatcher, attribution: Attribution, ratio: float, selection: Rule, strength: float, unit: Unit = "weight"
+    ) -> io.NodeOutput:
+        return edited_model(cls, "erase", model, attribution, ratio, selection, strength, unit)

@@ -20,8 +20,8 @@ def rounds_line(attribution: Attribution) -> str:
             "other prompts to keep, or more components"
         )
     number = sum(1 for one in done if one["kappa"])
-    first, (_, last), (_, kept) = done[0]["J"][0], done[-1]["J"], done[-1]["K"]
+    first, last, (_, kept, told) = done[0]["J"][0], done[-1]["J"][1], done[-1]["K"]
     return (
         f"{count:,} weights changed in {number} round{'' if number == 1 else 's'}: objective {first:.2f} -> {last:.2f} "
-        f"({PUSH**2:.2f} is as good as the base prompt), kept predictions changed by {kept:.1%}"
+        f"({PUSH**2:.2f} is as good as the base prompt), kept predictions changed by {kept:.1%}, {told:.1%} predicted"
     ).replace("%", " %")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from cad_engine.attribution import Attribution
+from cad_engine.attribution_file import load_attribution
 from cad_engine.cli import main
 from cad_engine.edit_file import load_edit
+from cad_engine.ordinary_prompts import ordinary_prompts
+from cad_engine.variations import NEIGHBOURS
 from tests.checkpoints.tiny_checkpoints import make_tiny
 
 SMALL = ["--width", "32", "--height", "32"]  # pixels; the tiny models' own size is that of the real ones
@@ -29,10 +34,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def attribution(checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("attribution") / "star.safetensors"
-    code = run_quietly(
-        ["attribute", checkpoint, "--concept", "a star", "--trajectories", "2", "--steps", "2", "--batch", "2", *SMALL, "--out", str(out)]
-    )
-    assert code == 0
+    small = ["--trajectories", "2", "--steps", "2", "--batch", "2", *SMALL]
+    assert run_quietly(["attribute", checkpoint, "--concept", "a star", "--method", "paper", *small, "--out", str(out)]) == 0
     return str(out)
 
 
@@ -117,7 +120,8 @@ def test_an_attribution_of_another_model_warns_and_works(
 
 def test_a_console_that_lacks_characters_does_not_cost_the_result(checkpoint: str, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
-    arguments = ["attribute", checkpoint, "--concept", "葛飾北斎", "--trajectories", "1", "--steps", "1", *SMALL, "--out", str(out)]
+    small = ["--method", "paper", "--trajectories", "1", "--steps", "1", *SMALL]
+    arguments = ["attribute", checkpoint, "--concept", "葛飾北斎", *small, "--out", str(out)]
     for extra in ([], ["--json"]):
         done = subprocess.run(
             [sys.executable, "-m", "cad_engine.cli", *arguments, *extra],
@@ -128,6 +132,50 @@ def test_a_console_that_lacks_characters_does_not_cost_the_result(checkpoint: st
         )
         assert done.returncode == 0, done.stderr
         assert out.exists()
+
+
+TINY = ["--trajectories", "1", "--steps", "1", "--batch", "20", *SMALL]
+
+
+def attribute(capsys: pytest.CaptureFixture[str], checkpoint: str, out: Path, *more: str) -> tuple[dict[str, Any], Attribution]:
+    """What `cad attribute --json` with the concept "a star" prints, and the file that it writes."""
+    code, printed, err = run(capsys, "attribute", checkpoint, "--concept", "a star", *TINY, *more, "--out", str(out), "--json")
+    assert code == 0, err
+    return json.loads(printed), load_attribution(out)
+
+
+def test_the_method_decides_what_is_not_said(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ordinary = list(ordinary_prompts("sd1", "a star"))
+    kept_alone = f"keep is empty, so {len(ordinary)} ordinary prompts were kept"
+    for arguments, score, keep, components, remarks in (
+        (["--method", "paper"], "attribution", [], ["ff"], []),
+        (["--method", "paper", "--keep", "a heart"], "attribution", [], ["ff"], ["the method paper does not use keep"]),
+        (["--method", "per-harm"], "attribution per harm", ordinary, ["ff", "attention"], [kept_alone]),
+        (["--method", "per harm", "--keep", "a heart"], "attribution per harm", ["a heart"], ["ff", "attention"], []),
+        (["--method", "paper", "--components", "attention"], "attribution", [], ["attention"], []),
+        (["--objective", "amplify"], "attribution", [], ["ff"], []),
+        (["--objective", "amplify", "--keep", "a heart"], "attribution per harm", ["a heart"], ["ff", "attention"], []),
+    ):
+        result, made = attribute(capsys, checkpoint, tmp_path / "a.safetensors", *arguments)
+        assert (result["score"], result["keep"], result["remarks"]) == (score, keep, remarks), arguments
+        assert (made.info["components"], made.solved) == (components, False), arguments
+
+
+def test_rounds_are_the_default_and_look_further_than_told(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--rounds", "1", "--keep", "a heart", "--context", "a photo of {}"]
+    plain, made = attribute(capsys, checkpoint, tmp_path / "a.safetensors", *told, "--no-vary")
+    assert (plain["keep"], plain["remarks"]) == (["a heart"], [])
+    assert (made.info["rounds"], made.info["contexts"], made.info["components"]) == (1, ["a photo of {}"], ["cross_attention_kv"])
+    assert made.solved
+    varied, made = attribute(capsys, checkpoint, tmp_path / "b.safetensors", *told)
+    assert made.solved
+    assert made.info["contexts"][0] == "a photo of {}"
+    assert len(made.info["contexts"]) > 10
+    (remark,) = varied["remarks"]
+    near = remark.removeprefix("also kept: ").split(", ")
+    assert len(near) == NEIGHBOURS
+    assert varied["keep"][0] == "a heart"
+    assert all(any(word in prompt.split() for prompt in varied["keep"]) for word in near)
 
 
 def test_amplify_from_images(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,9 +199,11 @@ def test_verify_reports_every_ablation(checkpoint: str, capsys: pytest.CaptureFi
     code, out, err = run(capsys, "verify", checkpoint, *arguments)
     assert code == 0, err
     result = json.loads(out)
-    assert len(result["true"]) == len(result["predicted"]) == result["sets"] == 8
-    assert result["pearson"] == pytest.approx(float(np.corrcoef(result["true"], result["predicted"])[0, 1]))
-    assert result["weights_in_each"] == 3563  # 1 % of 356,352
+    check = result["checks"]["random ablations"]
+    first = check["predictions"]["first order"]
+    assert len(check["true"]) == len(first["predicted"]) == result["sets"] == 8
+    assert first["pearson"] == pytest.approx(float(np.corrcoef(check["true"], first["predicted"])[0, 1]))
+    assert check["weights"] == [3563] * 8  # 1 % of 356,352
 
 
 BAD = {
@@ -180,6 +230,11 @@ BAD = {
     "images when erasing": (["attribute", "MODEL", "--concept", "a", "--images", "EMPTY", "--out", "OUT"], "for --objective amplify"),
     "unwritable output": (["attribute", "MODEL", "--concept", "a", "--out", "NOFOLDER"], "make it first"),
     "output is a folder": (["attribute", "MODEL", "--concept", "a", "--out", "EMPTY"], "it is a folder"),
+    "method": (["attribute", "MODEL", "--concept", "a", "--method", "best", "--out", "OUT"], "rounds, per harm, paper, got 'best'"),
+    "no rounds": (["attribute", "MODEL", "--concept", "a", "--rounds", "0", "--out", "OUT"], "rounds must be at least 1, got 0"),
+    "too many rounds": (["attribute", "MODEL", "--concept", "a", "--rounds", "21", "--out", "OUT"], "got 21"),
+    "context": (["attribute", "MODEL", "--concept", "a", "--context", "a photo", "--out", "OUT"], "has no {} in the place"),
+    "a kept concept": (["attribute", "MODEL", "--concept", "cat", "--keep", "Cat", "--out", "OUT"], "among the prompts to keep"),
     "ratio 0": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0", "--out", "OUT"], "ratio must be in (0, 1], got 0"),
     "ratio 1.5": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "1.5", "--out", "OUT"], "ratio must be in (0, 1], got 1.5"),
     "ratio takes none": (["erase", "MODEL", "ATTRIBUTION", "--ratio", "0.0001", "--out", "OUT"], "takes no weight"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cad_engine.edit import Edit, LayerEdit, ablation, applied, combine, edited_weight
+from cad_engine.edit import Edit, LayerEdit, ablation, applied, combine, edited_weight, with_strength, without
 from cad_engine.errors import CadError
 from tests.tiny_models import assert_unchanged, conditioning, snapshot, tiny_denoiser, weights
 
@@ -85,6 +85,91 @@ def test_combined_edits_equal_one_after_the_other() -> None:
             torch.testing.assert_close(model[name], expected[name])
     assert_unchanged(denoiser, before)
     assert len(combine([(one, 1.0), (one, 1.0)])) == len(one)
+
+
+def named(concept: str, seed: int, **info: object) -> Edit:
+    """An edit with factors, which shares weights with others of its kind."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = {}
+    for name in ("a", "b", f"only {concept}"):
+        index = torch.randperm(24, generator=generator)[:9].sort().values
+        layers[name] = LayerEdit(4, 6, index, 2 * torch.rand(9, generator=generator))
+    return Edit(layers, {"concept": concept, **info})
+
+
+def assert_same(one: Edit, other: Edit) -> None:
+    """Bit for bit, names, order and info included."""
+    assert list(one.layers) == list(other.layers)
+    assert one.info == other.info
+    for name, layer in one.layers.items():
+        assert torch.equal(layer.index, other.layers[name].index)
+        assert (layer.factor is None) == (other.layers[name].factor is None)
+        assert layer.factor is None or torch.equal(layer.factor, other.layers[name].factor)
+    assert len(one.parts) == len(other.parts)
+    for part, same in zip(one.parts, other.parts, strict=True):
+        assert_same(part, same)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_part_taken_out_was_never_there(gone: int) -> None:
+    edits = [(named("star", 1), 1.0), (named("dotted", 2), 0.3), (named("square", 3), 1.0)]
+    everything = combine(edits)
+    assert [part.info["concept"] for part in everything.parts] == ["star", "dotted", "square"]
+    rest = [pair for number, pair in enumerate(edits) if number != gone]
+    assert_same(without(everything, edits[gone][0].info["concept"]), combine(rest))
+    assert_same(without(everything, str(gone + 1)), combine(rest))
+    left = rest[0]
+    assert_same(without(without(everything, str(gone + 1)), "2"), with_strength(*left))
+
+
+def test_the_last_part_left_is_the_edit_itself() -> None:
+    one, two = named("star", 1), named("dotted", 2)
+    assert without(combine([(one, 1.0), (two, 1.0)]), "dotted") is one
+
+
+def test_combining_what_is_combined_keeps_every_part() -> None:
+    one, two, three = named("star", 1), named("dotted", 2), named("square", 3)
+    flat = combine([(one, 1.0), (two, 1.0), (three, 1.0)])
+    assert_same(combine([(combine([(one, 1.0), (two, 1.0)]), 1.0), (three, 1.0)]), flat)
+    # Halfway, it does what the whole of it does halfway, and so is one part.
+    half = combine([(combine([(one, 1.0), (two, 1.0)]), 0.5), (three, 1.0)])
+    assert len(half.parts) == 2
+    pair = combine([(one, 1.0), (two, 1.0)])
+    name = "only star"
+    assert torch.equal(half.layers[name].factor, with_strength(pair, 0.5).layers[name].factor)
+
+
+def test_strengths_of_strengths_multiply_also_in_what_is_said() -> None:
+    edit = with_strength(with_strength(named("star", 1), 0.5), 0.5)
+    assert edit.info["strength"] == 0.25
+    torch.testing.assert_close(edit.layers["a"].factor, with_strength(named("star", 1), 0.25).layers["a"].factor)
+    for foreign in ("strong", True, 10**400, None):  # what a file may say
+        assert with_strength(Edit({}, {"strength": foreign}), 0.5).info["strength"] == 0.5
+
+
+def test_combined_edits_say_of_the_model_what_all_say() -> None:
+    one, two = named("star", 1, fingerprint="f", family="sd1"), named("dotted", 2, fingerprint="g", family="sd1")
+    assert combine([(one, 1.0), (two, 1.0)]).info == {"combined": [one.info, two.info], "family": "sd1"}
+
+
+def test_parts_that_cannot_be_taken_out_or_combined() -> None:
+    one, two = named("star", 1), named("dotted", 2)
+    both = combine([(one, 1.0), (two, 1.0)])
+    for edit, part, message in (
+        (both, "square", "is no part of this edit; its parts are 1 'star', 2 'dotted'"),
+        (both, "0", "is no part"),
+        (both, "3", "is no part"),
+        (combine([(one, 1.0), (one, 1.0)]), "star", "more than once; give the number"),
+        (one, "star", "nothing would be left"),
+    ):
+        with pytest.raises(CadError, match=message):
+            without(edit, part)
+    other = Edit({"a": LayerEdit(3, 5, torch.tensor([1]))})
+    with pytest.raises(CadError, match=r"different architectures: a is .4, 6. in one and .3, 5. in another"):
+        combine([(one, 1.0), (other, 1.0)])
+    huge = Edit({"a": LayerEdit(4, 6, torch.tensor([1]), torch.tensor([1e38]))})
+    with pytest.raises(CadError, match="beyond what float32 holds"):
+        combine([(huge, 1.0), (huge, 1.0)])
 
 
 def test_an_edit_for_another_architecture_changes_nothing() -> None:

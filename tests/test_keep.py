@@ -279,7 +279,8 @@ def test_files_say_what_is_ranked(tmp_path: Path) -> None:
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint, out = str(make_tiny("sd1").save(tmp_path / "tiny.safetensors")), tmp_path / "star.safetensors"
-    common = ["attribute", checkpoint, "--concept", "a star", "--trajectories", "1", "--steps", "2", *SMALL, "--out", str(out)]
+    small = ["--trajectories", "1", "--steps", "2", *SMALL]
+    common = ["attribute", checkpoint, "--concept", "a star", "--method", "per-harm", *small, "--out", str(out)]
     assert run_quietly([*common, "--keep", "a circle", "--keep", "", "--keep", "a heart", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["keep"], result["score"]) == (["a circle", "a heart"], "attribution per harm")

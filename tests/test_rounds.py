@@ -396,9 +396,15 @@ def test_the_first_order_alone_says_how_the_loss_changes_for_a_small_change() ->
     solver._choose(scores, harms, len(goals))
     D = torch.rand(len(solver.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
     solver._begin(1, len(goals))
-    g, rows = solver._quadratic(goals, D, 0)
-    assert rows.shape == (len(goals), len(D))
+    model = solver._quadratic(goals, D, 0)
+    assert model.rows.shape == (len(goals), len(D))
     x = torch.randn(len(D), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     step = 1e-4
-    up, down = (goals.loss(solver._values(goals, D + sign * step * x)) for sign in (1, -1))
-    assert float(g @ x) == pytest.approx((up - down) / (2 * step), rel=1e-5)
+    values = [solver._values(goals, D + sign * step * x) for sign in (1, -1)]
+    for number, unit in enumerate((1.0, KEEP_WEIGHT)):
+        slope = unit * (values[0][number] - values[1][number]) / (2 * step)
+        assert float(model.slopes[number] @ x) == pytest.approx(slope, rel=1e-5)
+    # Of the sketch, J's part is that of J's own samples.
+    only = rounds_module._Quadratic(0 * model.slopes, model.rows, model.erases)
+    assert sum(only.change(x)) == pytest.approx(float((model.rows @ x).square().sum()))
+    assert only.change(x)[0] == pytest.approx(float((model.rows[goals.erases] @ x).square().sum()))

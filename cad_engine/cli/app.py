@@ -9,6 +9,7 @@ import sys
 import typer
 
 from .attribute import attribute
+from .combine import combine
 from .demo import demo
 from .edits import amplify, erase
 from .generate import generate
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, erase, amplify, generate, inspect, verify):
+for command in (demo, attribute, erase, amplify, combine, generate, inspect, verify):
     app.command()(command)
 
 QUIET = {

@@ -49,9 +49,16 @@ def _inspect_edit(file: Path, as_json: bool) -> None:
         "info": edit.info,
         "weights_taken": len(edit),
         "layers": {name: len(layer.index) for name, layer in edit.layers.items()},
+        "parts": [{"info": part.info, "weights_taken": len(part), "layers": len(part.layers)} for part in edit.parts],
     }
     lines = [f"edit of {len(edit):,} weights in {len(edit.layers)} layers ({total:,} weights in these layers)"]
-    lines += [f"  {shown(key)}: {shown(value)}" for key, value in edit.info.items()]
+    for number, part in enumerate(edit.parts, start=1):
+        lines.append(
+            f"part {number} {shown(part.info.get('concept', 'unnamed'), 60)!r}: {len(part):,} weights in {len(part.layers)} layers"
+        )
+        lines += [f"  {shown(key)}: {shown(value)}" for key, value in part.info.items()]
+    if not edit.parts:
+        lines += [f"  {shown(key)}: {shown(value)}" for key, value in edit.info.items()]
     lines += [f"  {count:>9,}  {shown(name)}" for name, count in result["layers"].items()]
     show(result, as_json, "\n".join(lines))
 

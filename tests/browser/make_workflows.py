@@ -1,10 +1,10 @@
 """Make the shipped workflows again, after nodes, sheets or the front end have changed:
 
-    python -m tests.browser.make_workflows [NAME ...]
+    python -m tests.browser.make_workflows [--no-thumbnails] [NAME ...]
 
 draws the sheets of workflow_sheets.py in the front end of a real ComfyUI (COMFYUI_PATH and so on as for the tests), and writes into
 workflows/ what the front end exports, the thumbnails, and into workflows/api/ the twins for scripts. The workflows on the sandbox are
-run for their thumbnails; the others show their graph.
+run for their thumbnails, which takes a while; the others show their graph. With --no-thumbnails nothing is run, and the thumbnails stay.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the shipped workflows again.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="workflows to make; all without one")
-    names = parser.parse_args().names
+    parser.add_argument("--no-thumbnails", action="store_true", help="leave the thumbnails as they are, and run nothing")
+    arguments = parser.parse_args()
+    names = arguments.names
     sheets = [sheet for sheet in (make() for make in SHEETS) if not names or sheet.name in names]
     (WORKFLOWS / "api").mkdir(exist_ok=True)
     with _server(sheets) as server, chromium() as browser, front_end(browser, server.url, size=SCREEN) as front:
@@ -82,7 +84,8 @@ def main() -> None:
             _write(WORKFLOWS / f"{sheet.name}.json", drawn.workflow)
             if sheet.name in API_TWINS:
                 _write(WORKFLOWS / "api" / f"{sheet.name}.json", drawn.prompt)
-            save_thumbnail(_thumbnail(sheet, server, front), WORKFLOWS / f"{sheet.name}.jpg")
+            if not arguments.no_thumbnails:
+                save_thumbnail(_thumbnail(sheet, server, front), WORKFLOWS / f"{sheet.name}.jpg")
             print(sheet.name, flush=True)
 
 

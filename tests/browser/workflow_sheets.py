@@ -11,6 +11,7 @@ from typing import Any
 
 from cad_engine.concept import ConceptSettings
 from cad_engine.cost import evaluations
+from cad_engine.variations import varied
 from tests.nodes.graph import Link, Node
 
 from .sheet import Compared, Group, Look, Sheet, group
@@ -43,7 +44,7 @@ ATTRIBUTE = {
     "contexts": "",
     "objective": "erase",
     "method": "rounds",
-    "components": "ff + attention",
+    "components": "cross-attention key + value",
     "trajectories": 20,
     "steps": 10,
     "cfg": 3.0,
@@ -57,6 +58,7 @@ ATTRIBUTE = {
     "checkpointing": False,
     "largest_ratio": 0.0,
     "cache": True,
+    "vary": True,
 }
 """CAD Attribute's own values."""
 
@@ -174,9 +176,9 @@ def text(sheet: Sheet, title: str, clip: Link, words: str, height: int = 110) ->
 
 
 def attribute(sheet: Sheet, model: Link | Node, clip: Link, concept: str, **settings: Any) -> Node:
-    """CAD Attribute, as a knob; tall enough to show all of `keep` and `contexts`."""
+    """CAD Attribute, as a knob; tall enough to show all of `keep` and `contexts`, and the lines that it writes on itself."""
     values = {**ATTRIBUTE, "concept": concept, **settings}
-    more = 14 * len((values["keep"] + "\n" + values["contexts"]).splitlines())
+    more = 150 + 14 * len((values["keep"] + "\n" + values["contexts"]).splitlines())
     look = Look(f"CAD Attribute: {concept}", width=420, more=more, room=PREVIEW + LINES, knob=True)
     return sheet.node("CADAttribute", look, model=model, clip=clip, **values)
 
@@ -185,7 +187,8 @@ def pictures(concept: str, settings: Mapping[str, Any], sampling: Mapping[str, A
     """How many pictures could be painted with `sampling` while CAD Attribute works with `settings`, to two digits."""
     lines = {name: tuple(settings[name].splitlines()) for name in ("keep", "contexts")}
     given = {name: settings.get(name, ATTRIBUTE[name]) for name in ("base", "rounds", "trajectories", "steps", "cfg")}
-    forwards = sum(evaluations(ConceptSettings(concept, **given, **lines)).values())
+    # Without the few neighbours of the concept, which only its text encoder knows.
+    forwards = sum(evaluations(varied(ConceptSettings(concept, **given, **lines), None)).values())
     return int(float(f"{forwards / (2 * sampling['steps']):.2g}"))
 
 
@@ -203,6 +206,7 @@ def erase(sheet: Sheet, model: Link | Node, attribution: Link | Node, title: str
         ratio=0.0,
         selection="global",
         strength=1.0,
+        unit="weight",
     )
 
 
@@ -243,7 +247,9 @@ those that CAD Attribute was given. The line on CAD Attribute tells how far it c
 - **contexts**: sentences around the concept, with {} in its place. Without any, the edit is made for the word alone, and may not reach it
 in a longer prompt.
 - **keep**: what must stay, one prompt per line. Empty means a mix of ordinary prompts.
-- **trajectories** and **rounds** (an advanced input): 20 and 3, the node's own values, find a little more and take three times as long.
+- **trajectories** and **rounds** (an advanced input): 20 and 3, the node's own values, find a little more and take up to twice as long.
+- **vary** (an advanced input) looks at sentences with invented words, too, and keeps the words nearest to the concept; the node names them.
+Without it all of this takes half of the time, and the edit rests on what you named alone.
 - **method**: *paper* ranks the weights in one go. It takes seconds and costs other pictures much. It needs a ratio in CAD Erase: try 0.03
 with the selection *row*.
 - **strength** of CAD Erase: 0.5 goes half the way. The attribution is not computed again.
@@ -301,12 +307,12 @@ who have the same checkpoint can, too.
 - **concept** and **base** of CAD Attribute: the same words with and without what is to go.
 - **keep**: what must stay, one prompt per line. Neighbours first, such as other painters; some ordinary prompts stand for everything else.
 - **contexts**: sentences around the concept, with {} in its place, of the kind that you will prompt with.
-- **trajectories**: 5 gives a quick look, in half of the time; 20 are steadier. **rounds** (an advanced input): more if some of the style is
-left.
+- **trajectories**: 20 are steadier and take a third longer. **rounds** (an advanced input): more if some of the style is left.
+- **vary** (an advanced input) looks at sentences with invented words, too, and keeps the words nearest to the concept. The node names these
+words; switch it off if one of them means the concept.
 - **method** *paper* is the paper's: one look, no keep list, and a ratio for CAD Erase, such as 0.001 with the selection *row*.
 - **strength** of CAD Erase: lower it when other pictures suffer. The attribution is not computed again.
-- Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on; set *components* to
-*cross-attention*.
+- Out of memory? Show the advanced inputs of CAD Attribute, lower *batch* and switch *checkpointing* on.
 """,
     )
     sheet.column(start, knobs)
@@ -321,7 +327,7 @@ def erase_object() -> Sheet:
     sheet = Sheet("cad_erase_object_sdxl")
     model, clip, vae, loader = checkpoint(sheet, SDXL)
     words = {"base": "building", "keep": "\n".join(BUILDINGS), "contexts": "a photo of a {}\na painting of a {} at night"}
-    least = {"components": "cross-attention", "trajectories": 8, "rounds": 2, "batch": 1, "checkpointing": True}
+    least = {"trajectories": 8, "rounds": 2, "batch": 1, "checkpointing": True}
     found = attribute(sheet, model, clip, "church", **words, **least)
     time = pictures("church", {**words, **least}, SDXL_SAMPLING)
     shown = viewer(sheet, found)
@@ -353,8 +359,7 @@ what should be there instead. In two **rounds** it looks for the few weights to 
 - **concept**, **base**: name the object as a prompt would. **contexts**: sentences around it, with {} in its place.
 - **keep**: what must stay, one prompt per line; neighbours of the concept first, and some ordinary prompts.
 - **strength** of CAD Erase: lower it if the lighthouse suffers. The attribution is not computed again.
-- **components**, **checkpointing** and **batch**: the settings here need little memory. With memory to spare, choose *ff + attention*,
-switch *checkpointing* off and raise *batch*.
+- **checkpointing** and **batch**: the settings here need little memory. With memory to spare, switch *checkpointing* off and raise *batch*.
 - Layers to spare go into *layers* of the Attribution Viewer; connect its *attribution* to CAD Erase then.
 """,
     )
@@ -468,6 +473,7 @@ def amplify_from_images() -> Sheet:
         ratio=0.005,
         selection="row_min1",
         strength=1.0,
+        unit="weight",
     )
 
     start = sheet.note(

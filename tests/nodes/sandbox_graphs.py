@@ -33,13 +33,23 @@ SETTINGS = {
     "checkpointing": False,
     "largest_ratio": 0.0,
     "cache": False,
+    "vary": False,
 }
 """Of CAD Attribute: the paper's choices, which are quick, with a batch that is faster here and no cache."""
 
 QUICK = {"trajectories": 2, "steps": 3}
 """An attribution in a second or two."""
 
-IN_ROUNDS = {"method": "rounds", "keep": "a heart\na red circle", "trajectories": 4, "steps": 4, "rounds": 2}
+KEY_AND_VALUE = "cross-attention key + value"
+
+IN_ROUNDS = {
+    "method": "rounds",
+    "keep": "a heart\na red circle",
+    "components": KEY_AND_VALUE,
+    "trajectories": 4,
+    "steps": 4,
+    "rounds": 2,
+}
 """One that finds its edit itself, in some ten seconds."""
 
 

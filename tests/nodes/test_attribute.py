@@ -11,13 +11,15 @@ from cad_engine.checkpoints.load import load_model
 from cad_engine.concept import ConceptSettings, attribute_concept
 from cad_engine.edit_file import load_edit
 from cad_engine.erasure import edit_from_attribution
+from cad_engine.method import widened
 from cad_engine.ordinary_prompts import ordinary_prompts
 from cad_engine.sandbox.evaluation import other_cases, target_cases
 from cad_engine.sandbox.judge import Judge
 from cad_engine.selection import select
+from cad_engine.vocabulary import Vocabulary
 
 from .graph import Graph
-from .sandbox_graphs import IN_ROUNDS, QUICK, as_tensor, attribute, dense, dense_changes, erase, painted, sandbox
+from .sandbox_graphs import IN_ROUNDS, KEY_AND_VALUE, QUICK, as_tensor, attribute, dense, dense_changes, erase, painted, sandbox
 from .server import Result, Server
 
 pytestmark = pytest.mark.comfyui
@@ -57,10 +59,12 @@ def attributions(server: Server, **graphs: dict[str, object]) -> tuple[dict[str,
     return {name: load_attribution(folder / f"same-{name}.safetensors") for name in graphs}, result, nodes
 
 
-def test_rounds_find_what_the_engine_finds_and_erasing_takes_all_of_it(server: Server) -> None:
+@pytest.mark.parametrize("vary", [False, True])
+def test_rounds_find_what_the_engine_finds_and_erasing_takes_all_of_it(server: Server, vary: bool) -> None:
     graph = Graph()
     model, clip, _ = sandbox(graph)
-    made = attribute(graph, model, clip, **{**IN_ROUNDS, "contexts": "a red {}\n\n  {} in dotted style \n"}, concept="star", base="shape")
+    told = {**IN_ROUNDS, "contexts": "a red {}\n\n  {} in dotted style \n", "vary": vary, "trajectories": 3 if vary else 4}
+    made = attribute(graph, model, clip, **told, concept="star", base="shape")
     kept = graph.add("CADSaveAttribution", attribution=made, name="rounds", overwrite=True)
     automatic, part = erase(graph, model, kept, ratio=0.0), erase(graph, model, kept, ratio=0.0005, selection="global")
     for name, edit in (("rounds", automatic), ("rounds-part", part)):
@@ -73,13 +77,22 @@ def test_rounds_find_what_the_engine_finds_and_erasing_takes_all_of_it(server: S
         keep=("a heart", "a red circle"),
         rounds=2,
         contexts=("a red {}", "{} in dotted style"),
+        components=("cross_attention_kv",),
         batch=20,
-        trajectories=4,
+        trajectories=told["trajectories"],
         steps=4,
     )
-    theirs = attribute_concept(load_model("sandbox"), settings)
+    denoiser, also = load_model("sandbox"), ()
+    if vary:
+        settings, also = widened(settings, Vocabulary.of(denoiser.pipeline.tokenizer, denoiser.pipeline.text_encoder))
+    theirs = attribute_concept(denoiser, settings)
     assert ours.solved
-    assert ours.info["contexts"] == theirs.info["contexts"]
+    assert ours.info["components"] == ["cross_attention_kv"]
+    for name in ("keep", "contexts"):
+        assert ours.info[name] == theirs.info[name]
+        assert len(ours.info[name]) > 10 if vary else len(ours.info[name]) == 2
+    assert [line for line in result.texts(made.id)[-1].splitlines() if line.startswith("also kept: ")] == list(also)
+    assert len(also) == vary
     assert len(ours.info["rounds_done"]) == len(theirs.info["rounds_done"])
     for mine, other in zip(ours.info["rounds_done"], theirs.info["rounds_done"], strict=True):
         assert mine["kappa"] == other["kappa"]
@@ -145,7 +158,7 @@ def test_the_star_is_erased_in_rounds_and_the_rest_stays(server: Server) -> None
     graph = Graph()
     model, clip, vae = sandbox(graph)
     contexts = "a {}\na red {} in dotted style\na blue {} in blurry style\na purple {}"
-    settings = {"method": "rounds", "components": "ff + attention", "contexts": contexts}
+    settings = {"method": "rounds", "components": KEY_AND_VALUE, "contexts": contexts, "vary": True}
     erased = erase(graph, model, attribute(graph, model, clip, "star", "shape", **settings), ratio=0.0)
     after = painted(graph, erased, clip, vae, stars + others)
     seen = Judge.load().look(as_tensor(server.images(server.run(graph.prompt, timeout=1800).check(), after.id)))

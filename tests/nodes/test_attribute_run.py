@@ -124,7 +124,7 @@ def test_a_result_is_known_after_a_restart_and_only_for_the_same_model_and_setti
         changed, changed_node, _ = attribution_graph(**{"seed": 21, "cache": True, **QUICK, **other})
         assert not known(run(changed), changed_node), other
     solved = {"cache": True, **IN_ROUNDS, "rounds": 1, "trajectories": 2}
-    for other in ({}, {"contexts": "a red {}"}, {"keep": "a heart"}):
+    for other in ({}, {"contexts": "a red {}"}, {"keep": "a heart"}, {"vary": True}):
         changed, changed_node, _ = attribution_graph(**{**solved, **other})
         assert not known(first := run(changed), changed_node), other
         again = run(changed)

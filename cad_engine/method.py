@@ -1,0 +1,89 @@
+"""The ways to attribute, as people name them, and the engine's settings that each of them stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .concept import ConceptSettings
+from .errors import CadError, shown
+from .objective import Kind
+from .variations import neighbours, varied
+from .vocabulary import Vocabulary
+
+METHODS = {"rounds": ("cross_attention_kv",), "per harm": ("ff", "attention"), "paper": ("ff",)}
+"""Each with the components (see components.GROUPS) that it is for, when nobody says which."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of ConceptSettings the method decides, and what people should know of it: lines of text, none when all is as they said."""
+
+    keep: tuple[str, ...]
+    rounds: int
+    contexts: tuple[str, ...]
+    components: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def chosen(
+    method: str | None, objective: Kind, keep: Sequence[str], contexts: Sequence[str], rounds: int, ordinary: Sequence[str]
+) -> Chosen:
+    """`method` with the prompts `keep` and the sentences `contexts`; `ordinary` are the prompts that are kept when nobody says which.
+
+    Rounds erase only: to amplify, they stand for "per harm" with a keep list and for "paper" without one. None is "rounds" without a
+    remark about that. Raises CadError for another method, or for a number of rounds that is none.
+    """
+    if method is not None and method not in METHODS:
+        raise CadError(f"method must be one of {', '.join(METHODS)}, got {shown(method)!r}")
+    lines, sentences = _lines(keep), _lines(contexts)
+    remarks, used = [], method or "rounds"
+    if used == "rounds" and objective == "amplify":
+        used = "per harm" if lines else "paper"
+        if method is not None:
+            remarks.append(f"rounds are for the objective erase; to amplify, the method {used} was used")
+    if used == "rounds" and rounds < 1:
+        raise CadError(f"rounds must be at least 1, got {rounds}; to rank weights without rounds, choose the method per harm or paper")
+    unused = [name for name, given in (("keep", lines), ("contexts", sentences)) if given and not _uses(used, name)]
+    if unused:
+        remarks.append(f"the method {used} does not use {' and '.join(unused)}")
+    if used == "paper":
+        return Chosen((), 0, (), METHODS[used], tuple(remarks))
+    if not lines:
+        lines = tuple(ordinary)
+        remarks.append(f"keep is empty, so {len(lines)} ordinary prompts were kept")
+    if used == "rounds":
+        return Chosen(lines, rounds, sentences, METHODS[used], tuple(remarks))
+    return Chosen(lines, 0, (), METHODS[used], tuple(remarks))
+
+
+def widened(settings: ConceptSettings, vocabulary: Vocabulary | None) -> tuple[ConceptSettings, tuple[str, ...]]:
+    """`settings` as variations.varied makes them, and what people should know of it: nothing where there are no rounds.
+
+    `vocabulary` is None for a text encoder whose words are not known. Raises CadError for settings that make no sense.
+    """
+    settings.check()
+    if not settings.rounds:
+        return settings, ()
+    if vocabulary is None:
+        remark = "no words near the concept were looked for, as this text encoder is of another build"
+    else:
+        near = _near(settings, vocabulary)
+        remark = f"also kept: {', '.join(near)}" if near else "the text encoder knows no word of the concept, so no words near it were kept"
+    return varied(settings, vocabulary), (remark,)
+
+
+def _near(settings: ConceptSettings, vocabulary: Vocabulary) -> list[str]:
+    """The words that variations.neighbours keeps, nearest first."""
+    own = re.findall(r"\w+", settings.concept.casefold())
+    said = neighbours(replace(settings, contexts=()), vocabulary)  # the concept itself with another word in place of one of its own
+    return list(dict.fromkeys(word for words in said for word in re.findall(r"\w+", words) if word.casefold() not in own))
+
+
+def _uses(method: str, name: str) -> bool:
+    return method == "rounds" or (method == "per harm" and name == "keep")
+
+
+def _lines(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(line.strip() for line in given if line.strip())

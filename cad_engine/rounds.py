@@ -43,8 +43,9 @@ KAPPAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FIRST_KAPPA = 30.0
 LOOKS = len(KAPPAS)
 """How often a round looks at L at most."""
-KEPT = 0.03
-"""K / K_0 that is good enough: with J at the level of the base prompt, there is then no further round."""
+GONE, KEPT = 0.5, 0.03
+"""Where J has come to this share of its level under the base prompt and K / K_0 to this, there is no further round. At the base prompt's
+own level, the concept is still painted where the base prompt paints it."""
 LOWEST, HIGHEST = -1.0, 1.0
 
 
@@ -138,7 +139,7 @@ class _Solver:
                 goals = self.maker.again(sampled, self._alive)
                 self._begin(number + 1, len(goals))
                 value = self._values(goals, D)
-                if value[0] <= goals.loss_of_base and value[1] <= KEPT:
+                if value[0] <= GONE * goals.loss_of_base and value[1] <= KEPT:
                     self.progress(self._stage, self._total, self._total)
                     break
             sketch = [*sketch[1 - SKETCHES :], self._quadratic(goals, D, number)]

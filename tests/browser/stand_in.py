@@ -56,12 +56,12 @@ def on_the_sandbox(prompt: Prompt) -> dict[str, dict[str, Any]]:
 
 
 def save_lora(path: Path, rank: int = 2, seed: int = 0) -> None:
-    """A LoRA of random numbers for the sandbox's feed-forward layers, with names that ComfyUI understands."""
+    """A LoRA of random numbers for the sandbox's feed-forward and cross-attention layers, with names that ComfyUI understands."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, weight in load_file(SANDBOX_FILE).items():
         layer = name.removeprefix("model.").removesuffix(".weight")
-        if ".ff.net." in layer and weight.ndim == 2:
+        if (".ff.net." in layer or ".attn2." in layer) and weight.ndim == 2:
             rows, columns = weight.shape
             tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, rank, generator=generator) / rank
             tensors[f"{layer}.lora_down.weight"] = torch.randn(rank, columns, generator=generator) / columns

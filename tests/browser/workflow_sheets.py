@@ -96,7 +96,7 @@ BUILDINGS = (
 )
 """What must stay in Stable Diffusion: neighbours of what goes, what it is replaced by, and ordinary prompts."""
 
-BRISK = {"trajectories": 10, "rounds": 2, "batch": 20}
+BRISK = {"rounds": 2, "batch": 20}
 """Of CAD Attribute on the sandbox: what a CPU does in a minute or two."""
 SHAPE_CONTEXTS = ("a {}", "a red {} in dotted style", "a blue {} in blurry style", "a purple {}")
 
@@ -247,9 +247,10 @@ those that CAD Attribute was given. The line on CAD Attribute tells how far it c
 - **contexts**: sentences around the concept, with {} in its place. Without any, the edit is made for the word alone, and may not reach it
 in a longer prompt.
 - **keep**: what must stay, one prompt per line. Empty means a mix of ordinary prompts.
-- **trajectories** and **rounds** (an advanced input): 20 and 3, the node's own values, find a little more and take up to twice as long.
+- **rounds** (an advanced input): 3, the node's own value, finds a little more and takes half as long again.
+- **trajectories**: fewer save little time; with 10, the sandbox lost some of its arrows with the stars.
 - **vary** (an advanced input) looks at sentences with invented words, too, and keeps the words nearest to the concept; the node names them.
-Without it all of this takes half of the time, and the edit rests on what you named alone.
+Without it the edit rests on what you named alone.
 - **method**: *paper* ranks the weights in one go. It takes seconds and costs other pictures much. It needs a ratio in CAD Erase: try 0.03
 with the selection *row*.
 - **strength** of CAD Erase: 0.5 goes half the way. The attribution is not computed again.
@@ -272,7 +273,7 @@ def erase_artist_style() -> Sheet:
     model, clip, vae, loader = checkpoint(sheet, SD15)
     concept, contexts = "a painting in the style of van gogh", ("{}, a village street", "{}, portrait of a woman", "{}, flowers")
     words = {"base": "a painting", "keep": "\n".join(PAINTERS), "contexts": "\n".join(contexts)}
-    settings = {**words, "trajectories": 10, "rounds": 2}
+    settings = {**words, "rounds": 2}
     found = attribute(sheet, model, clip, concept, **settings)
     time = pictures(concept, settings, SD15_SAMPLING)
     shown = viewer(sheet, found)
@@ -307,7 +308,8 @@ who have the same checkpoint can, too.
 - **concept** and **base** of CAD Attribute: the same words with and without what is to go.
 - **keep**: what must stay, one prompt per line. Neighbours first, such as other painters; some ordinary prompts stand for everything else.
 - **contexts**: sentences around the concept, with {} in its place, of the kind that you will prompt with.
-- **trajectories**: 20 are steadier and take a third longer. **rounds** (an advanced input): more if some of the style is left.
+- **trajectories**: 10 take a quarter less time; on the sandbox, other things suffered with so few. **rounds** (an advanced input): more if
+some of the style is left.
 - **vary** (an advanced input) looks at sentences with invented words, too, and keeps the words nearest to the concept. The node names these
 words; switch it off if one of them means the concept.
 - **method** *paper* is the paper's: one look, no keep list, and a ratio for CAD Erase, such as 0.001 with the selection *row*.

@@ -32,6 +32,9 @@ from .status import show
 from .supported_model import PIXELS_PER_LATENT, family, noise_sigmas, usual_latent
 from .vocabulary import vocabulary
 
+_RESULTS = 2
+"""To be raised when the same settings lead to another result, so that what was kept from before is not taken for it."""
+
 
 class Attribute(io.ComfyNode):
     """Scores every weight of the chosen layers by its part in the concept (paper, eqs. 6 and 7), or finds the edit itself in rounds."""
@@ -194,6 +197,7 @@ def _cache_key(
     convolutions = [name for name, module in inside.unet.named_modules() if hasattr(module, "kernel_size")]
     return digest(
         __version__,
+        _RESULTS,
         asdict(settings),
         fingerprint(inside),
         weights_fingerprint(convolutions, convolution),

@@ -59,7 +59,8 @@ def _mark(axes: Axes, attribution: Attribution, taken: np.ndarray, sides: np.nda
     colour = POSITIVE if sign > 0 else NEGATIVE
     text = f"taken at {percent(ratio)}, rule “{rule}”"
     axes.stairs(taken, sides, fill=True, color=colour, alpha=0.35, linewidth=0, label=text, zorder=2)
-    threshold = global_threshold(attribution, ratio)
+    # What rounds changed has no common threshold: its weakest effect is next to nothing.
+    threshold = None if attribution.solved else global_threshold(attribution, ratio)
     if threshold is not None:
         text = f"global threshold for {percent(ratio)}"
         axes.axvline(threshold, 0, _BELOW_LEGEND, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=text, zorder=4)

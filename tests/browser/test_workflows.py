@@ -68,6 +68,7 @@ def nodes_2(server: Server) -> bool:
 def prepared(server: Server) -> Server:
     """The server, with the picture that every ComfyUI has in its input folder."""
     shutil.copy(server.root / "input" / "example.png", server.input)
+    server.forget()
     return server
 
 

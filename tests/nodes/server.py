@@ -308,6 +308,10 @@ class Server:
         """Cancel the prompt that is running, as the front end's button does."""
         self._post("/interrupt")
 
+    def forget(self) -> None:
+        """Clear the list of jobs: ComfyUI's answer about it is no valid JSON once a NaN was among a failed prompt's inputs."""
+        self._post("/history", clear=True)
+
     def free(self, cache: bool = False) -> None:
         """Unload all models, and with `cache` forget the results of earlier prompts, too, before the next prompt runs."""
         self._post("/free", unload_models=True, free_memory=cache)

@@ -16,7 +16,7 @@ from .contexts import Pair, check_contexts, pairs
 from .denoiser import Denoiser
 from .errors import CadError
 from .fingerprint import fingerprint
-from .goals import GoalMaker, Sampling
+from .goal_maker import GoalMaker, Sampling
 from .keep import States, kept_states
 from .objective import Kind, Objective, amplify_objective, erase_objective
 from .progress import Progress, silent

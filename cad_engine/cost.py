@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .concept import ConceptSettings
-from .goals import Sizes
+from .goal_maker import Sizes
 from .keep import trajectories_each
 from .rounds import LOOKS
 

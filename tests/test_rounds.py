@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from cad_engine import candidates as candidates_module
 from cad_engine import rounds as rounds_module
 from cad_engine.attribution import Attribution
 from cad_engine.attribution_file import load_attribution, save_attribution
 from cad_engine.box_least_squares import box_least_squares
+from cad_engine.candidates import CANDIDATES, choose_candidates
 from cad_engine.components import choose_layers
 from cad_engine.concept import ConceptSettings, attribute_concept, concept_goals
 from cad_engine.contexts import Pair, pairs
@@ -23,7 +25,7 @@ from cad_engine.errors import CadError
 from cad_engine.goals import KEEP_WEIGHT, PUSH, Goals
 from cad_engine.gradients import captured_gradients
 from cad_engine.ordinary_prompts import GENERAL, SANDBOX, ordinary_prompts
-from cad_engine.rounds import CANDIDATES, KAPPAS, Solution, solve
+from cad_engine.rounds import KAPPAS, Solution, solve
 from cad_engine.sketch import ChosenGradients
 from tests.test_attribution import assert_close, plain_eps
 from tests.test_files import rewrite
@@ -214,7 +216,7 @@ def flat(found: Solution) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rounds_lower_the_loss_and_leave_the_model_alone(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds_module, "CANDIDATES", 0.05)
+    monkeypatch.setattr(candidates_module, "CANDIDATES", 0.05)
     denoiser = prompted(family)
     before = snapshot(denoiser)
     found = solution(denoiser)
@@ -392,9 +394,8 @@ def test_the_first_order_alone_says_how_the_loss_changes_for_a_small_change() ->
     goals = first_goals(denoiser)
     names = choose_layers(denoiser.layers, ["ff", "attention"])
     solver = rounds_module._Solver(denoiser, concept_goals(denoiser, SETTINGS), names, 0, 3, False, lambda *_: None)
-    scores, harms = solver._everywhere(goals)
-    solver._choose(scores, harms, len(goals))
-    D = torch.rand(len(solver.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
+    solver.candidates = choose_candidates(denoiser, goals, solver.layers, len(goals), batch=3)
+    D = torch.rand(len(solver.candidates.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
     solver._begin(1, len(goals))
     model = solver._quadratic(goals, D, 0)
     assert model.rows.shape == (len(goals), len(D))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +12,20 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..attribution_file import save_attribution
 from ..checkpoints.denoiser import DiffusersDenoiser
 from ..checkpoints.load import load_model
 from ..concept import ConceptSettings, attribute_concept
 from ..edit import Edit, applied
-from ..edit_file import save_edit
 from ..erasure import edit_from_attribution, layer_shapes, random_control
 from ..errors import CadError
-from ..files import written_whole
 from ..objective import Kind
 from ..ordinary_prompts import ordinary_prompts
 from ..progress import Progress, silent
-from ..report.grid import GridRow, before_after_grid
-from ..report.html import Report, ReportImage, ReportSection, ReportTable, Share, settings_table, write_report
-from ..report.layer_table import layer_report_table
-from ..report.plot import attribution_figure
-from ..report.png import png_bytes, save_png
 from ..selection import RULES, Rule, check_ratio
 from ..variations import varied
 from ..vocabulary import Vocabulary
 from .captions import KINDS, concept_prompts, kind_of, wording
+from .demo_results import write_results
 from .evaluation import COMMON_SHAPES, Painted, other_cases, paint, target_cases
 from .judge import Judge
 from .world import COLOURS, RARE_SHAPE, STYLES, Scene, render
@@ -50,7 +42,6 @@ DEFAULT_COMPONENTS = {"erase": ("ff", "attention"), "amplify": ("ff",)}
 (docs/sandbox.md)."""
 DEFAULT_RULE: dict[str, Rule] = {"erase": "row", "amplify": "row_min1"}
 EVALUATION_SEED = 50_000  # far from the seeds that attribution samples with
-GRID_ROWS, GRID_COLUMNS = 3, 6
 
 
 @dataclass(frozen=True)
@@ -196,7 +187,7 @@ def run_demo(settings: DemoSettings, out: Path, progress: Progress = silent) -> 
         },
         "pictures": {"target": len(cases[0]), "others": len(cases[1])},
     }
-    _write(out, settings, attribution, edit, painted, results)
+    write_results(out, attribution, edit, painted, results)
     return results
 
 
@@ -205,65 +196,3 @@ def _make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CadError(f"cannot make the folder {out}: {error.strerror}; choose another place with --out") from error
-
-
-def _grid_rows(concept: str, painted: dict[str, tuple[Painted, Painted]]) -> list[GridRow]:
-    """Some pictures of the concept, in one row, and of other prompts, in rows of their own."""
-
-    def row(caption: str, part: int, start: int) -> GridRow:
-        chosen = slice(start, start + GRID_COLUMNS)
-        before, after = painted["before"][part], painted["after"][part]
-        if part == 0:
-            marks = ([verdict.shows(concept) for verdict in side.verdicts[chosen]] for side in (before, after))
-        else:
-            marks = (side.right()[chosen] for side in (before, after))
-        before_ok, after_ok = marks
-        prompts = ", ".join(case.prompt for case in before.cases[chosen])
-        return GridRow(f"{caption}: {prompts}", before.pictures[chosen], after.pictures[chosen], before_ok, after_ok)
-
-    rows = [row(f"prompts with “{concept}”", 0, 0)]
-    available = len(painted["before"][1].cases)
-    starts = [start for start in range(0, available, GRID_COLUMNS) if start + GRID_COLUMNS <= available][: GRID_ROWS - 1]
-    return rows + [row("other prompts", 1, start) for start in starts]
-
-
-def _write(
-    out: Path,
-    settings: DemoSettings,
-    attribution: Attribution,
-    edit: Edit,
-    painted: dict[str, tuple[Painted, Painted]],
-    results: dict[str, Any],
-) -> None:
-    grid = before_after_grid(_grid_rows(settings.concept, painted), verdict="the judge sees what the prompt asks for")
-    figure = attribution_figure(attribution, ratio=results["ratio"], rule=results["selection"])
-    names = {"before": "Before", "after": "After the edit", "random_weights": "Control: as many random weights"}
-    table = ReportTable(
-        ["", f"Pictures of “{settings.concept}” that show it", "Other pictures with shape, colour and style right"],
-        [[label, Share(results[name]["target"]), Share(results[name]["others"])] for name, label in names.items()],
-        caption=f"Judged on {results['pictures']['target']} and {results['pictures']['others']} pictures, same seeds in each row",
-        strong=(1,),
-    )
-    done = "suppress" if settings.objective == "erase" else "strengthen"
-    before, after = results["before"], results["after"]
-    how = "scaled" if attribution.solved else "set to zero"
-    summary = (
-        f"To {done} “{settings.concept}”, {results['weights_changed']:,} of {results['weights_total']:,} weights "
-        f"({', '.join(results['components'])}) were {how}. The concept then shows in {after['target']:.0%} of the pictures that "
-        f"ask for it ({before['target']:.0%} before), and {after['others']:.0%} of the other pictures are all right "
-        f"({before['others']:.0%} before)."
-    )
-    sections = [
-        ReportSection("Result", [table, ReportImage(png_bytes(grid), "Pictures before and after the edit, same seeds")]),
-        ReportSection(
-            "Where the concept is drawn",
-            [ReportImage(png_bytes(figure), "Positive and negative attribution by layer and timestep"), layer_report_table(attribution)],
-        ),
-        ReportSection("Settings", [settings_table({**results, "attribution": attribution.info})]),
-    ]
-    save_attribution(out / "attribution.safetensors", attribution)
-    save_edit(out / "edit.safetensors", edit)
-    save_png(grid, out / "grid.png")
-    write_report(out / "report.html", Report(f"CAD on the sandbox: {settings.objective} “{settings.concept}”", summary, sections))
-    with written_whole(out / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

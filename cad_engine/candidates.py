@@ -1,0 +1,130 @@
+"""Which weights may change in rounds: those from which the diagonal of the curvature expects most, g_i^2 / h_i.
+
+g is the gradient of L along the relative changes D at the unedited model, where K has none; h is that of harm.py, damped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .accumulator import GradientAccumulator
+from .curvature import CurvatureAccumulator
+from .denoiser import Denoiser
+from .errors import CadError
+from .goals import Goals
+from .gradients import captured_gradients
+from .harm import DAMPING, probe
+from .progress import Progress, silent
+
+CANDIDATES, AT_MOST = 0.06, 100_000
+"""Share of the weights that may change, and how many of a large model."""
+SKETCH_BYTES = 2**28
+"""Memory of the sketch, which bounds the candidates, too."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The weights that may change, by layer.
+
+    Attributes:
+        index: flattened positions in each layer's weight [out, in], ascending, int64 [k_l]; layers with none are left out.
+        weights: their values, [k_l] each, on the model's device.
+        h: of all of them in the order of `index`, [k] on the CPU.
+    """
+
+    index: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    h: Tensor
+
+    def by_layer(self, values: Tensor) -> dict[str, Tensor]:
+        """`values` [k] of all candidates, layer by layer."""
+        return dict(zip(self.index, values.split([len(index) for index in self.index.values()]), strict=True))
+
+
+def choose_candidates(
+    denoiser: Denoiser,
+    goals: Goals,
+    layers: Mapping[str, Any],
+    rows: int,
+    *,
+    seed: int = 0,
+    batch: int = 4,
+    checkpointing: bool = False,
+    progress: Progress = silent,
+) -> Candidates:
+    """The candidates among the weights of `layers`, so few that a sketch of `rows` rows stays within SKETCH_BYTES.
+
+    Raises CadError when a gradient is not finite or no weight changes anything.
+    """
+    gradients, harms = _everywhere(denoiser, goals, layers, seed, batch, checkpointing, progress)
+    total = sum(h.numel() for h in harms.values())
+    bytes_each = next(iter(harms.values())).element_size()
+    count = max(1, min(round(CANDIDATES * total), AT_MOST, SKETCH_BYTES // (rows * bytes_each)))
+    best: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, h in harms.items():  # layer by layer, so that no third matrix of every weight is made
+        gain = gradients[name].square().div_(h).flatten()
+        strongest = gain.topk(min(count, len(gain)))
+        best[name] = (strongest.values.cpu(), strongest.indices.cpu())
+    everything = torch.cat([gain for gain, _ in best.values()])
+    threshold = everything.topk(min(count, len(everything))).values[-1]
+    chosen: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+    of_chosen = []
+    for name, (gain, place) in best.items():
+        index = place[gain >= threshold].sort().values
+        if not len(index):
+            continue
+        chosen[name] = index
+        index = index.to(harms[name].device)
+        with denoiser.weight_access(layers[name], harms[name]) as (weight, _):
+            weights[name] = weight.flatten()[index].clone()
+        of_chosen.append(harms[name].flatten()[index])
+    return Candidates(chosen, weights, torch.cat(of_chosen).cpu())
+
+
+def _everywhere(
+    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], seed: int, batch: int, checkpointing: bool, progress: Progress
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """At the unedited model, for every weight of the layers: w dJ/dw, and damped h."""
+    dtype = torch.float64 if goals.eps.dtype == torch.float64 else torch.float32
+    access, device = denoiser.weight_access, denoiser.device
+    gradient = GradientAccumulator(layers, 1, access, dtype, device)
+    square = CurvatureAccumulator(layers, dtype, device)
+    for sink, probing in ((gradient, False), (square, True)):
+        stage, passed = ("harm of every weight" if probing else "gradient of every weight"), 0
+        total = len(goals) if probing else int(goals.erases.sum())  # K has no gradient yet
+        progress(stage, 0, total)
+        # Of ordinary size inside the pass, for the sake of half precision; what makes them the mean is multiplied in float32.
+        unit = float(goals.weights().mean())
+        _ = square.scaled(2 * unit) if probing else gradient.at(0, unit)
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            captured_gradients(denoiser.unet, layers, sink, access, checkpointing=checkpointing) as anchor,
+        ):
+            for part in goals.batches(denoiser, batch, only_erase=not probing):
+                output = denoiser.eps(part.x_t.to(device), part.t, part.conditioning)
+                weight = (part.weight / unit).to(output).reshape(-1, 1, 1, 1)
+                if probing:
+                    signs = torch.stack([probe(seed, passed + b, latent) for b, latent in enumerate(part.x_t)])
+                    torch.autograd.grad((output * (signs.to(output) * weight.sqrt())).sum(), anchor)
+                else:
+                    torch.autograd.grad(((output - part.eps.to(output)).square() * weight).sum(), anchor)
+                passed += len(part.t)
+                progress(stage, passed, total)
+    scores = gradient.gradients
+    for name, score in scores.items():
+        with access(layers[name], score) as (weight, _):
+            score.mul_(weight)
+    harms = square.times_weight_squared(access)
+    mean = sum(float(h.sum(dim=1).double().cpu().sum()) for h in harms.values()) / sum(h.numel() for h in harms.values())
+    if not mean > 0:
+        raise CadError("no weight of the chosen layers changes what the model predicts; is the checkpoint whole?")
+    for h in harms.values():
+        h.add_(DAMPING * mean)
+    return scores, harms

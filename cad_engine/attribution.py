@@ -176,36 +176,20 @@ def attribute(
     return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass, heads)
 
 
-def solved_attribution(
-    denoiser: Denoiser,
-    objective: Objective,
-    layer_names: list[str],
-    solution: Solution,
-    *,
-    info: dict[str, Any],
-    batch: int = 4,
-    checkpointing: bool = False,
-    progress: Progress = silent,
-) -> Attribution:
+def solved_attribution(solution: Solution, info: dict[str, Any]) -> Attribution:
     """An attribution that carries the edit of `solution`: masses are those of a_i at the unedited model, scores the changes' effects."""
-    scores, timestep_mass = attribution_scores(
-        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
-    )
-    layers = {}
-    for name, score in scores.items():
-        rows, columns = score.shape
+    layers, masses = {}, solution.masses
+    for name, rows in masses.by_row.items():
         index, effect, factor = torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0)
         if name in solution.changes:
             change = solution.changes[name]
             moved = (change.relative != 0) & (solution.effect[name] > 0)
             index, effect, factor = change.index[moved], solution.effect[name][moved].float(), 1 + change.relative[moved].float()
         histogram = signed_histogram(effect).int()
-        layers[name] = LayerScores(
-            rows, columns, index, effect, row_masses(score), timestep_mass[name].float().cpu(), histogram, 0.0, factor
-        )
+        by_timestep = masses.by_timestep[name].float()
+        layers[name] = LayerScores(len(rows), masses.columns[name], index, effect, rows, by_timestep, histogram, 0.0, factor)
     rounds = [
         {"kappa": done.kappa, **{name: [done.before[i], done.after[i], done.predicted[i]] for i, name in enumerate("JK")}}
         for done in solution.rounds
     ]
-    info = {**info, "score": SCORES[2], "rounds_done": rounds}
-    return Attribution(layers, [target.t for target in objective.targets], 1.0, info)
+    return Attribution(layers, masses.timesteps, 1.0, {**info, "score": SCORES[2], "rounds_done": rounds})

@@ -1,6 +1,7 @@
 """Which weights may change in rounds: those from which the diagonal of the curvature expects most, g_i^2 / h_i.
 
-g is the gradient of L along the relative changes D at the unedited model, where K has none; h is that of harm.py, damped.
+g is the gradient of L along the relative changes D at the unedited model, where K has none, so it is the attribution a_i of J at the states
+of rounds, up to a factor; its masses are kept for looking at. h is that of harm.py, damped.
 """
 
 from __future__ import annotations
@@ -16,15 +17,33 @@ from .accumulator import GradientAccumulator
 from .curvature import CurvatureAccumulator
 from .denoiser import Denoiser
 from .errors import CadError
-from .goals import Goals
+from .goals import PUSH, Goals
 from .gradients import captured_gradients
 from .harm import DAMPING, probe
 from .progress import Progress, silent
+from .reduction import row_masses
 
 CANDIDATES, AT_MOST = 0.06, 100_000
 """Share of the weights that may change, and how many of a large model."""
 SKETCH_BYTES = 2**28
 """Memory of the sketch, which bounds the candidates, too."""
+
+
+@dataclass(frozen=True)
+class Masses:
+    """Sums of the attribution a_i = w_i dJ/dw_i, J as in the paper's eq. 6 over the states of rounds (without PUSH, in no unit).
+
+    Attributes:
+        by_row: layer name -> positive and negative sums of each row, float32 [out, 2].
+        by_timestep: layer name -> the same of each of `timesteps` (those of one batch together), float64 [timesteps, 2].
+        timesteps: from noise to picture.
+        columns: layer name -> how many columns the layer has.
+    """
+
+    by_row: Mapping[str, Tensor]
+    by_timestep: Mapping[str, Tensor]
+    timesteps: list[int]
+    columns: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -35,11 +54,13 @@ class Candidates:
         index: flattened positions in each layer's weight [out, in], ascending, int64 [k_l]; layers with none are left out.
         weights: their values, [k_l] each, on the model's device.
         h: of all of them in the order of `index`, [k] on the CPU.
+        masses: of all weights of all layers.
     """
 
     index: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     h: Tensor
+    masses: Masses
 
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
         """`values` [k] of all candidates, layer by layer."""
@@ -61,7 +82,8 @@ def choose_candidates(
 
     Raises CadError when a gradient is not finite or no weight changes anything.
     """
-    gradients, harms = _everywhere(denoiser, goals, layers, seed, batch, checkpointing, progress)
+    gradients, masses = _attribution(denoiser, goals, layers, batch, checkpointing, progress)
+    harms = _harms(denoiser, goals, layers, seed, batch, checkpointing, progress)
     total = sum(h.numel() for h in harms.values())
     bytes_each = next(iter(harms.values())).element_size()
     count = max(1, min(round(CANDIDATES * total), AT_MOST, SKETCH_BYTES // (rows * bytes_each)))
@@ -84,47 +106,70 @@ def choose_candidates(
         with denoiser.weight_access(layers[name], harms[name]) as (weight, _):
             weights[name] = weight.flatten()[index].clone()
         of_chosen.append(harms[name].flatten()[index])
-    return Candidates(chosen, weights, torch.cat(of_chosen).cpu())
+    return Candidates(chosen, weights, torch.cat(of_chosen).cpu(), masses)
 
 
-def _everywhere(
-    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], seed: int, batch: int, checkpointing: bool, progress: Progress
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """At the unedited model, for every weight of the layers: w dJ/dw, and damped h."""
-    dtype = torch.float64 if goals.eps.dtype == torch.float64 else torch.float32
+def _attribution(
+    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], batch: int, checkpointing: bool, progress: Progress
+) -> tuple[dict[str, Tensor], Masses]:
+    """a_i of every weight of the layers at the unedited model; dense, [out, in] each."""
+    timesteps = sorted(set(goals.t[goals.erases].tolist()), reverse=True)
     access, device = denoiser.weight_access, denoiser.device
-    gradient = GradientAccumulator(layers, 1, access, dtype, device)
-    square = CurvatureAccumulator(layers, dtype, device)
-    for sink, probing in ((gradient, False), (square, True)):
-        stage, passed = ("harm of every weight" if probing else "gradient of every weight"), 0
-        total = len(goals) if probing else int(goals.erases.sum())  # K has no gradient yet
-        progress(stage, 0, total)
-        # Of ordinary size inside the pass, for the sake of half precision; what makes them the mean is multiplied in float32.
-        unit = float(goals.weights().mean())
-        _ = square.scaled(2 * unit) if probing else gradient.at(0, unit)
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            captured_gradients(denoiser.unet, layers, sink, access, checkpointing=checkpointing) as anchor,
-        ):
-            for part in goals.batches(denoiser, batch, only_erase=not probing):
+    accumulator = GradientAccumulator(layers, len(timesteps), access, _sums_in(goals), device)
+    total, done = int(goals.erases.sum()), 0
+    progress("gradient of every weight", 0, total)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        captured_gradients(denoiser.unet, layers, accumulator, access, checkpointing=checkpointing) as anchor,
+    ):
+        for number, t in enumerate(timesteps):
+            # The target lies (1 + PUSH) times as far away as the base's prediction, and so much longer is the gradient.
+            accumulator.at(number, 1 / (total * goals.eps[0].numel() * (1 + PUSH)))
+            for part in goals.batches(denoiser, batch, goals.erases & (goals.t == t)):
                 output = denoiser.eps(part.x_t.to(device), part.t, part.conditioning)
-                weight = (part.weight / unit).to(output).reshape(-1, 1, 1, 1)
-                if probing:
-                    signs = torch.stack([probe(seed, passed + b, latent) for b, latent in enumerate(part.x_t)])
-                    torch.autograd.grad((output * (signs.to(output) * weight.sqrt())).sum(), anchor)
-                else:
-                    torch.autograd.grad(((output - part.eps.to(output)).square() * weight).sum(), anchor)
-                passed += len(part.t)
-                progress(stage, passed, total)
-    scores = gradient.gradients
+                torch.autograd.grad((output - part.eps.to(output)).square().sum(), anchor)
+                done += len(part.t)
+                progress("gradient of every weight", done, total)
+    scores = accumulator.gradients
     for name, score in scores.items():
         with access(layers[name], score) as (weight, _):
             score.mul_(weight)
+    by_row, columns = {name: row_masses(score) for name, score in scores.items()}, {name: score.shape[1] for name, score in scores.items()}
+    return scores, Masses(by_row, accumulator.timestep_mass, timesteps, columns)
+
+
+def _harms(
+    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], seed: int, batch: int, checkpointing: bool, progress: Progress
+) -> dict[str, Tensor]:
+    """Damped h_i of every weight of the layers at the unedited model; dense, [out, in] each."""
+    access, device = denoiser.weight_access, denoiser.device
+    square = CurvatureAccumulator(layers, _sums_in(goals), device)
+    done = 0
+    progress("harm of every weight", 0, len(goals))
+    # Of ordinary size inside the pass, for the sake of half precision; what makes them the mean is multiplied in float32.
+    unit = float(goals.weights().mean())
+    square.scaled(2 * unit)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        captured_gradients(denoiser.unet, layers, square, access, checkpointing=checkpointing) as anchor,
+    ):
+        for part in goals.batches(denoiser, batch):
+            output = denoiser.eps(part.x_t.to(device), part.t, part.conditioning)
+            weight = (part.weight / unit).to(output).reshape(-1, 1, 1, 1)
+            signs = torch.stack([probe(seed, done + b, latent) for b, latent in enumerate(part.x_t)])
+            torch.autograd.grad((output * (signs.to(output) * weight.sqrt())).sum(), anchor)
+            done += len(part.t)
+            progress("harm of every weight", done, len(goals))
     harms = square.times_weight_squared(access)
     mean = sum(float(h.sum(dim=1).double().cpu().sum()) for h in harms.values()) / sum(h.numel() for h in harms.values())
     if not mean > 0:
         raise CadError("no weight of the chosen layers changes what the model predicts; is the checkpoint whole?")
     for h in harms.values():
         h.add_(DAMPING * mean)
-    return scores, harms
+    return harms
+
+
+def _sums_in(goals: Goals) -> torch.dtype:
+    return torch.float64 if goals.eps.dtype == torch.float64 else torch.float32

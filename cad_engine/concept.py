@@ -189,12 +189,12 @@ def concept_kept(denoiser: Denoiser, settings: ConceptSettings, objective: Objec
 
 
 def concept_goals(denoiser: Denoiser, settings: ConceptSettings) -> GoalMaker:
-    """What makes the goals of rounds for `settings`; its seeds follow those of the attribution's trajectories."""
+    """What makes the goals of rounds for `settings`."""
     sampling = Sampling(
         trajectories=settings.trajectories,
         steps=settings.steps,
         cfg=settings.cfg,
-        seed=settings.seed + settings.trajectories,
+        seed=settings.seed,
         batch=settings.batch,
         spacing=settings.spacing,
         latent_shape=settings.latent_shape(denoiser),
@@ -231,7 +231,6 @@ def attribute_concept(
     """
     settings.check()
     names = choose_layers(denoiser.layers, settings.components)
-    objective = concept_objective(denoiser, settings, latents, progress)
     described = {**attribution_info(denoiser, settings, None if latents is None else len(latents)), **(info or {})}
     if settings.rounds:
         maker = concept_goals(denoiser, settings)
@@ -245,16 +244,8 @@ def attribute_concept(
             checkpointing=settings.checkpointing,
             progress=progress,
         )
-        return solved_attribution(
-            denoiser,
-            objective,
-            names,
-            solution,
-            info=described,
-            batch=settings.batch,
-            checkpointing=settings.checkpointing,
-            progress=progress,
-        )
+        return solved_attribution(solution, described)
+    objective = concept_objective(denoiser, settings, latents, progress)
     kept = concept_kept(denoiser, settings, objective, progress)
     return attribute(
         denoiser,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .concept import ConceptSettings
-from .goal_maker import Sizes
 from .keep import trajectories_each
-from .rounds import LOOKS
+from .plan import Plan, forwards
+from .rounds import LOOKED_AT, LOOKS, SKETCHED
 
 BACKWARD = 3
 """A forward and backward, in forwards of the UNet."""
@@ -19,14 +19,14 @@ def evaluations(settings: ConceptSettings, images: int | None = None) -> dict[st
     `images` is the number of given images of the concept, None when it samples its own.
     """
     guided = 2 if settings.cfg > 1 else 1
+    if settings.rounds:
+        return _rounds(settings, guided)
     samples = settings.steps * (settings.trajectories if images is None else images)
     costs = {}
     if images is None:
         costs["sampling"] = guided * samples
     if settings.objective == "erase" and (settings.base.strip() or guided == 1):
         costs["base"] = samples
-    if settings.rounds:
-        return {**costs, **_rounds(settings, guided), "attribution": BACKWARD * samples}
     kept = len(settings.kept_prompts)
     own = kept * trajectories_each(settings.trajectories, kept) * settings.steps if kept else 0
     if kept:
@@ -39,25 +39,28 @@ def evaluations(settings: ConceptSettings, images: int | None = None) -> dict[st
 
 
 def _rounds(settings: ConceptSettings, guided: int) -> dict[str, int]:
-    pairs, keep, steps = settings.pairs(), len(settings.kept_prompts), settings.steps
-    sizes = Sizes.of(settings.trajectories, steps, len(pairs), keep)
-    prompts = sum(2 if pair.concept != pair.base else 1 for pair in pairs)
-    pictures = guided * (prompts * sizes.pictures + keep * sizes.kept_pictures) + sizes.free_pictures
-    half = -(-sizes.own // 2)
-    erase = prompts * sizes.own + len(pairs) * sizes.free
-    kept_there = prompts * half + len(pairs) * sizes.free
-    kept = kept_there + keep * sizes.kept + -(-keep * sizes.kept // 4)
+    pairs, keep = settings.pairs(), settings.kept_prompts
+    plan = Plan(pairs, keep, settings.trajectories, settings.steps, settings.seed)
+    first, sizes = plan.first(), plan.sizes
+    own = [sum(len(picture.steps) for picture in pictures) for _, pictures in first.own]
+    erase = sum(own) + len(pairs) * sizes.free
+    kept_there = sum(-(-states // 2) for states in own) + len(pairs) * -(-sizes.free // 2)
+    kept_own = len(keep) * sizes.kept
+    both = erase + kept_there + kept_own + -(-kept_own // 4)
+    guided_pictures = [picture for pictures in first.guided for picture in pictures]
+    painting = forwards(guided_pictures, settings.batch, guided > 1) + forwards(first.free, settings.batch, False)
     costs = {
-        "sampling for rounds": steps * pictures + 2 * erase + kept_there + 2 * keep * sizes.kept,
+        "sampling for rounds": painting + 2 * erase + kept_there + 2 * kept_own,
         "gradient of every weight": BACKWARD * erase,
-        "harm of every weight": BACKWARD * (erase + kept),
+        "harm of every weight": BACKWARD * both,
     }
-    both = erase + kept
     for number in range(1, settings.rounds + 1):
         again = 0
         if number > 1:
-            both += len(pairs) * (sizes.own + half)
-            again = len(pairs) * (guided * steps * sizes.pictures + 2 * sizes.own + half) + both
+            pictures = [picture for _, some in plan.again() for picture in some]
+            states, half = len(pairs) * sizes.own, len(pairs) * -(-sizes.own // 2)
+            both += states + half
+            again = forwards(pictures, settings.batch, guided > 1) + 2 * states + half + min(both, LOOKED_AT)
         # One forward and two backwards a state, and the looks at L.
-        costs[f"round {number}"] = again + (2 * BACKWARD - 1 + LOOKS) * both
+        costs[f"round {number}"] = again + (2 * BACKWARD - 1) * min(both, SKETCHED) + LOOKS * min(both, LOOKED_AT)
     return costs

@@ -16,12 +16,10 @@ from torch import Tensor
 from .contexts import Pair
 from .denoiser import Conditioning, Denoiser
 from .goals import PUSH, Goals
+from .plan import Picture, Plan, in_batches
 from .progress import Progress, silent
 from .schedule import Spacing
-from .trajectory import sample_trajectories
-
-STATES_OF_CONCEPT, STATES_OF_KEEP = 6, 6
-"""States of J, and states of kept prompts' own pictures, for each trajectory of the concept."""
+from .trajectory import guided_eps, initial_noise
 
 
 @dataclass(frozen=True)
@@ -37,32 +35,6 @@ class Sampling:
     latent_shape: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How many pictures and states (t, x_t) there are of each kind, for so many pairs and kept prompts."""
-
-    pictures: int  # of each prompt of the concept
-    kept_pictures: int  # of each kept prompt
-    free_pictures: int
-    own: int  # states from the pictures of each prompt of the concept
-    free: int  # states from free pictures, for each pair
-    kept: int  # states from the pictures of each kept prompt
-
-    @classmethod
-    def of(cls, trajectories: int, steps: int, pairs: int, keep: int) -> Sizes:
-        """At least one state of everything, and no more than the pictures have."""
-        states = max(1, STATES_OF_CONCEPT * trajectories // (3 * pairs))
-        pictures, kept_pictures, free = max(1, trajectories // (2 * pairs)), max(1, trajectories // (2 * keep)), max(1, trajectories // 4)
-        return cls(
-            pictures=pictures,
-            kept_pictures=kept_pictures,
-            free_pictures=free,
-            own=min(states, pictures * steps),
-            free=min(states, free * steps),
-            kept=min(max(1, STATES_OF_KEEP * trajectories // keep), kept_pictures * steps),
-        )
-
-
 States = tuple[Tensor, Tensor]
 """Timesteps [n] and latents [n, C, H, W] on the CPU."""
 
@@ -72,7 +44,7 @@ class GoalMaker:
 
     def __init__(self, denoiser: Denoiser, pairs: Sequence[Pair], keep: Sequence[str], sampling: Sampling) -> None:
         self.denoiser, self.pairs, self.keep, self.sampling = denoiser, pairs, keep, sampling
-        self.sizes = Sizes.of(sampling.trajectories, sampling.steps, len(pairs), len(keep))
+        self.plan = Plan(pairs, keep, sampling.trajectories, sampling.steps, sampling.seed)
         self._random = torch.Generator().manual_seed(sampling.seed)
         self._others = list(dict.fromkeys(["", *(pair.base for pair in pairs), *keep]))
         prompts = list(dict.fromkeys([*(pair.concept for pair in pairs), *self._others]))
@@ -84,38 +56,27 @@ class GoalMaker:
 
     def first(self, progress: Progress = silent) -> Goals:
         """Goals at states of the unedited model."""
-        sizes, prompts = self.sizes, self._prompts_of_concept()
-        guided = [
-            *(prompt for prompt in prompts for _ in range(sizes.pictures)),
-            *(k for k in self.keep for _ in range(sizes.kept_pictures)),
-        ]
-        total = len(guided) + sizes.free_pictures
+        plan = self.plan.first()
+        pictures = sum(map(len, plan.guided)) + len(plan.free)
 
         def report(*_: object) -> None:
-            progress("sampling for rounds", min(self._pictures, total), total)
+            progress("sampling for rounds", min(self._pictures, pictures), pictures)
 
-        painted = self._paint(guided, report)
-        free = self._paint([""] * sizes.free_pictures, report, guided=False)[""]
-        erase: list[tuple[Pair, States]] = []
-        shared: list[States] = []  # states of J, where what is kept is looked at as well
-        for pair in self.pairs:
-            for prompt in dict.fromkeys((pair.concept, pair.base)):
-                chosen = self._some(painted[prompt], sizes.own)
-                erase.append((pair, chosen))
-                shared.append((chosen[0][::2], chosen[1][::2]))
-            chosen = self._some(free, sizes.free)
-            erase.append((pair, chosen))
-            shared.append(chosen)
-        self._erase_unit = self._erase_at(erase, report)
-        self._keep_at(shared, report)
-        self._keep_unit = self._keep_own({prompt: self._some(painted[prompt], sizes.kept) for prompt in self.keep}, report)
+        painted = self._paint(plan.guided, report)
+        free = _joined(self._paint([plan.free], report, guided=False))
+        own = [(pair, states) for (pair, _), states in zip(plan.own, painted, strict=False)]
+        own += [(pair, self._some(free, self.plan.sizes.free)) for pair in self.pairs]
+        self._erase_unit = self._erase_at(own, report)
+        # What is kept is looked at at half of the states of J as well.
+        self._keep_at([(t[::2], x_t[::2]) for _, (t, x_t) in own], report)
+        self._keep_unit = self._keep_own(dict(zip(self.keep, painted[len(plan.own) :], strict=True)), report)
         return self._goals()
 
     def sampled_now(self, progress: Progress = silent) -> list[tuple[Pair, States]]:
         """States on the way of the concept's pictures as the model, edited by whoever calls, paints them now; for `again`."""
-        concepts = list(dict.fromkeys(pair.concept for pair in self.pairs))
-        painted = self._paint([prompt for prompt in concepts for _ in range(self.sizes.pictures)], progress)
-        return [(pair, self._some(painted[pair.concept], self.sizes.own)) for pair in self.pairs]
+        planned = self.plan.again()
+        painted = self._paint([pictures for _, pictures in planned], progress)
+        return [(pair, states) for (pair, _), states in zip(planned, painted, strict=True)]
 
     def again(self, sampled: Sequence[tuple[Pair, States]], progress: Progress = silent) -> Goals:
         """All goals so far and those at `sampled` states; the model must be unedited again."""
@@ -123,37 +84,32 @@ class GoalMaker:
         self._keep_at([(t[::2], x_t[::2]) for _, (t, x_t) in sampled], progress)
         return self._goals()
 
-    def _prompts_of_concept(self) -> list[str]:
-        return list(dict.fromkeys(prompt for pair in self.pairs for prompt in (pair.concept, pair.base)))
-
     def _goals(self) -> Goals:
         prompt, t, x_t, eps, erases = (torch.cat(column) for column in zip(*self._samples, strict=True))
         return Goals(self._encoded, prompt, t, x_t, eps, erases, self._erase_unit, self._keep_unit)
 
-    def _paint(self, prompts: Sequence[str], progress: Progress, guided: bool = True) -> dict[str, States]:
-        """All (t, x_t) on the way of one picture for each of `prompts`, by prompt; seeds run on from call to call."""
-        sampling, empty = self.sampling, self._encoded[self._number[""]]
-        found: dict[str, list[States]] = {}
-        for first in range(0, len(prompts), sampling.batch):
-            some = prompts[first : first + sampling.batch]
-            points, _ = sample_trajectories(
-                self.denoiser,
-                self._together([self._number[prompt] for prompt in some]),
-                empty,
-                trajectories=len(some),
-                steps=sampling.steps,
-                cfg=sampling.cfg if guided else 1.0,
-                seed=sampling.seed + self._pictures,
-                batch=len(some),
-                spacing=sampling.spacing,
-                latent_shape=sampling.latent_shape,
-                progress=progress,
-            )
+    @torch.no_grad()
+    def _paint(self, asked: Sequence[Sequence[Picture]], progress: Progress, guided: bool = True) -> list[States]:
+        """The states that are wanted of each group of pictures; seeds run on from call to call."""
+        sampling, denoiser, empty = self.sampling, self.denoiser, self._encoded[self._number[""]]
+        pictures = [picture for group in asked for picture in group]
+        noise = initial_noise(sampling.seed + self._pictures, len(pictures), sampling.latent_shape)
+        times = denoiser.schedule.ddim_timesteps(sampling.steps, sampling.spacing)
+        found: list[list[Tensor]] = [[] for _ in pictures]
+        for some in in_batches(pictures, sampling.batch):
+            conditioning = self._together([self._number[pictures[number].prompt] for number in some])
+            x = noise[some].to(denoiser.device)
+            for step in range(pictures[some[-1]].steps_made + 1):
+                for place, number in enumerate(some):
+                    if step in pictures[number].steps:
+                        found[number].append(x[place].cpu())
+                if step < pictures[some[-1]].steps_made:
+                    eps, _ = guided_eps(denoiser, x, times[step], conditioning, empty, sampling.cfg if guided else 1.0)
+                    x = denoiser.schedule.ddim_step(x, eps, times[step], times[step + 1])
+                progress("painting", step, sampling.steps)
             self._pictures += len(some)
-            t = torch.tensor([point.t for point in points])
-            for number, prompt in enumerate(some):
-                found.setdefault(prompt, []).append((t, torch.stack([point.x_t[number] for point in points])))
-        return {prompt: _joined(states) for prompt, states in found.items()}
+        states = iter([(torch.tensor([times[step] for step in one.steps]), torch.stack(x)) for one, x in zip(pictures, found, strict=True)])
+        return [_joined([next(states) for _ in group]) for group in asked]
 
     def _together(self, numbers: Sequence[int]) -> Conditioning:
         return self.denoiser.together([self._encoded[number] for number in numbers])

@@ -12,7 +12,7 @@ J_0 is the mean squared distance of concept and base prediction, K_0 that of a k
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -88,10 +88,21 @@ class Goals:
         weights[self.erases] = of_erase
         return weights
 
-    def batches(self, denoiser: Denoiser, batch: int, only_erase: bool = False) -> Iterator[Batch]:
-        """All samples (or those of J alone) in their order, `batch` together, each under its own prompt."""
+    def some(self, count: int, seed: int) -> Goals:
+        """About `count` samples by chance, of J and of K in the proportion that there is; itself where it has no more."""
+        if count >= len(self):
+            return self
+        generator, chosen = torch.Generator().manual_seed(seed), []
+        for which in (self.erases.nonzero().flatten(), (~self.erases).nonzero().flatten()):
+            share = max(1, round(count * len(which) / len(self)))
+            chosen.append(which[torch.randperm(len(which), generator=generator)[:share]])
+        i = torch.cat(chosen).sort().values
+        return replace(self, prompt=self.prompt[i], t=self.t[i], x_t=self.x_t[i], eps=self.eps[i], erases=self.erases[i])
+
+    def batches(self, denoiser: Denoiser, batch: int, only: Tensor | None = None) -> Iterator[Batch]:
+        """All samples (or those where `only` [N] is True) in their order, `batch` together, each under its own prompt."""
         weights = self.weights()
-        samples = self.erases.nonzero().flatten() if only_erase else torch.arange(len(self))
+        samples = torch.arange(len(self)) if only is None else only.nonzero().flatten()
         for which in samples.split(batch):
             conditioning = denoiser.together([self.conditionings[number] for number in self.prompt[which].tolist()])
             yield Batch(self.t[which], self.x_t[which], self.eps[which], conditioning, weights[which], self.erases[which])

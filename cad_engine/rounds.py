@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .box_least_squares import box_least_squares
-from .candidates import choose_candidates
+from .candidates import Masses, choose_candidates
 from .denoiser import Denoiser
 from .edited import Change, edited, edited_access
 from .errors import CadError
@@ -39,6 +39,10 @@ KAPPAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FIRST_KAPPA = 30.0
 LOOKS = len(KAPPAS)
 """How often a round looks at L at most."""
+LOOKED_AT = 128
+"""How many samples a look at L takes: steps are compared on the same ones, so few are enough to tell them apart."""
+SKETCHED = 256
+"""How many samples a round's gradients and sketch are made of."""
 GONE, KEPT = 0.5, 0.03
 """Where J has come to this share of its level under the base prompt and K / K_0 to this, there is no further round. At the base prompt's
 own level, the concept is still painted where the base prompt paints it."""
@@ -74,11 +78,12 @@ class _Quadratic:
 
 @dataclass(frozen=True)
 class Solution:
-    """The changes found, by layer; `effect` D_i^2 h_i, by which its weights can be ranked; and what every round did."""
+    """The changes found, by layer; `effect` D_i^2 h_i, by which its weights can be ranked; what every round did; masses before them."""
 
     changes: Mapping[str, Change]
     effect: Mapping[str, Tensor]
     rounds: Sequence[Round]
+    masses: Masses
 
 
 def solve(
@@ -139,21 +144,24 @@ class _Solver:
                 with edited(self.denoiser, self._changes(D)):
                     sampled = self.maker.sampled_now(self._alive)
                 goals = self.maker.again(sampled, self._alive)
-                self._begin(number + 1, len(goals))
-                value = self._values(goals, D)
+            seed = self.seed + number
+            looked_at, sketched = goals.some(LOOKED_AT, seed), goals.some(SKETCHED, seed)
+            self._begin(number + 1, len(goals))
+            if number:
+                value = self._values(looked_at, D)
                 if value[0] <= GONE * goals.loss_of_base and value[1] <= KEPT:
                     self.progress(self._stage, self._total, self._total)
                     break
-            sketch = [*sketch[1 - SKETCHES :], self._quadratic(goals, D, number)]
+            sketch = [*sketch[1 - SKETCHES :], self._quadratic(sketched, D, number)]
             rows = torch.cat([one.rows for one in sketch]) / len(sketch) ** 0.5
             model = _Quadratic(sketch[-1].slopes, rows, torch.cat([one.erases for one in sketch]))
-            D, result = self._step(goals, D, value, model, KAPPAS.index(kappa))
+            D, result = self._step(looked_at, D, value, model, KAPPAS.index(kappa))
             kappa = result.kappa or kappa
             done.append(result)
             self.progress(self._stage, self._total, self._total)
             if result.kappa == 0:
                 break
-        return Solution(self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done)
+        return Solution(self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done, self.candidates.masses)
 
     def _begin(self, number: int, samples: int) -> None:
         """Progress of a round: its samples once for gradients, and once for each look at L."""
@@ -204,11 +212,12 @@ class _Solver:
 
     def _step(self, goals: Goals, D: Tensor, value: tuple[float, float], model: _Quadratic, first: int) -> tuple[Tensor, Round]:
         """The best of the steps that KAPPAS give, looked for from number `first`; `value` again with kappa 0 when none lowers L."""
-        slope = model.slopes.sum(dim=0)
+        slope, x = model.slopes.sum(dim=0), torch.zeros_like(D)
 
         def attempt(number: int) -> tuple[float, Tensor, Round]:
+            nonlocal x
             kappa = KAPPAS[number]
-            x = box_least_squares(slope, model.rows, kappa * self.candidates.h, LOWEST - D, HIGHEST - D, torch.zeros_like(D))
+            x = box_least_squares(slope, model.rows, kappa * self.candidates.h, LOWEST - D, HIGHEST - D, x)
             found, (erase, keep) = self._values(goals, D + x), model.change(x)
             return goals.loss(found), D + x, Round(value, found, (value[0] + erase, value[1] + keep / KEEP_WEIGHT), kappa)
 

@@ -33,16 +33,11 @@ class ChosenGradients:
         self._rows: dict[str, Tensor] = {}
 
     def __call__(self, name: str, x: Tensor, g: Tensor) -> None:
-        index, columns = self.chosen[name].to(x.device), x.shape[-1]
-        x = x.detach().reshape(len(x), -1, columns)
-        g = g.detach().reshape(len(g), -1, g.shape[-1])
-        weights = self.weights[name]
-        # Only the chosen entries of g^T x; one sample at a time, as tokens x weights could be larger than the model.
-        rows = [
-            (g_b[:, index // columns].to(weights.dtype) * x_b[:, index % columns].to(weights.dtype)).sum(dim=0)
-            for x_b, g_b in zip(x, g, strict=True)
-        ]
-        row = torch.stack(rows) * weights
+        index, weights = self.chosen[name].to(x.device), self.weights[name]
+        x = x.detach().reshape(len(x), -1, x.shape[-1]).to(weights.dtype)
+        g = g.detach().reshape(len(g), -1, g.shape[-1]).to(weights.dtype)
+        # Of one sample after the other: gradients of a whole batch may be as large as the model.
+        row = torch.stack([(g_b.T @ x_b).flatten()[index] for x_b, g_b in zip(x, g, strict=True)]) * weights
         if not math.isfinite(float(row.sum())):
             raise CadError(
                 f"a gradient of {name} is not finite: the model overflows in {x.dtype}, or its weights are damaged; "

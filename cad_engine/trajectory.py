@@ -78,16 +78,25 @@ def sample_trajectories(
         x = chunk.to(denoiser.device)
         for i, t in enumerate(timesteps):
             latents[i].append(x.cpu())
-            eps = denoiser.eps(x, t, cond)
-            if cfg > 1:
-                eps_uncond = denoiser.eps(x, t, uncond)
+            eps, eps_uncond = guided_eps(denoiser, x, t, cond, uncond, cfg)
+            if eps_uncond is not None:
                 unconds[i].append(eps_uncond.cpu())
-                eps = eps_uncond + cfg * (eps - eps_uncond)
             x = denoiser.schedule.ddim_step(x, eps, t, timesteps[i + 1] if i + 1 < steps else None)
             progress("sampling", number * steps + i + 1, len(chunks) * steps)
         finals.append(x.cpu())
     points = [Point(t, torch.cat(latents[i]), torch.cat(unconds[i]) if unconds[i] else None) for i, t in enumerate(timesteps)]
     return points, torch.cat(finals)
+
+
+def guided_eps(
+    denoiser: Denoiser, x_t: Tensor, t: int, cond: Conditioning, uncond: Conditioning, cfg: float
+) -> tuple[Tensor, Tensor | None]:
+    """eps with classifier-free guidance, and the unconditional one that it took; None at guidance 1, which takes none."""
+    eps = denoiser.eps(x_t, t, cond)
+    if cfg <= 1:
+        return eps, None
+    eps_uncond = denoiser.eps(x_t, t, uncond)
+    return eps_uncond + cfg * (eps - eps_uncond), eps_uncond
 
 
 def stratified_timesteps(length: int, count: int, seed: int) -> list[int]:

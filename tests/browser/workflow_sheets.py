@@ -178,7 +178,7 @@ def text(sheet: Sheet, title: str, clip: Link, words: str, height: int = 110) ->
 def attribute(sheet: Sheet, model: Link | Node, clip: Link, concept: str, **settings: Any) -> Node:
     """CAD Attribute, as a knob; tall enough to show all of `keep` and `contexts`, and the lines that it writes on itself."""
     values = {**ATTRIBUTE, "concept": concept, **settings}
-    more = 150 + 14 * len((values["keep"] + "\n" + values["contexts"]).splitlines())
+    more = 270 + 14 * len((values["keep"] + "\n" + values["contexts"]).splitlines())
     look = Look(f"CAD Attribute: {concept}", width=420, more=more, room=PREVIEW + LINES, knob=True)
     return sheet.node("CADAttribute", look, model=model, clip=clip, **values)
 

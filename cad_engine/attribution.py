@@ -192,4 +192,4 @@ def solved_attribution(solution: Solution, info: dict[str, Any]) -> Attribution:
         {"kappa": done.kappa, **{name: [done.before[i], done.after[i], done.predicted[i]] for i, name in enumerate("JK")}}
         for done in solution.rounds
     ]
-    return Attribution(layers, masses.timesteps, 1.0, {**info, "score": SCORES[2], "rounds_done": rounds})
+    return Attribution(layers, masses.timesteps, 1.0, {**info, "score": SCORES[2], "rounds_done": rounds, "push": solution.push})

@@ -17,7 +17,7 @@ from .accumulator import GradientAccumulator
 from .curvature import CurvatureAccumulator
 from .denoiser import Denoiser
 from .errors import CadError
-from .goals import PUSH, Goals
+from .goals import Goals
 from .gradients import captured_gradients
 from .harm import DAMPING, probe
 from .progress import Progress, silent
@@ -31,7 +31,7 @@ SKETCH_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Masses:
-    """Sums of the attribution a_i = w_i dJ/dw_i, J as in the paper's eq. 6 over the states of rounds (without PUSH, in no unit).
+    """Sums of the attribution a_i = w_i dJ/dw_i, J as in the paper's eq. 6 over the states of rounds (without the push, in no unit).
 
     Attributes:
         by_row: layer name -> positive and negative sums of each row, float32 [out, 2].
@@ -124,8 +124,8 @@ def _attribution(
         captured_gradients(denoiser.unet, layers, accumulator, access, checkpointing=checkpointing) as anchor,
     ):
         for number, t in enumerate(timesteps):
-            # The target lies (1 + PUSH) times as far away as the base's prediction, and so much longer is the gradient.
-            accumulator.at(number, 1 / (total * goals.eps[0].numel() * (1 + PUSH)))
+            # The target lies (1 + push) times as far away as the base's prediction, and so much longer is the gradient.
+            accumulator.at(number, 1 / (total * goals.eps[0].numel() * (1 + goals.push)))
             for part in goals.batches(denoiser, batch, goals.erases & (goals.t == t)):
                 output = denoiser.eps(part.x_t.to(device), part.t, part.conditioning)
                 torch.autograd.grad((output - part.eps.to(output)).square().sum(), anchor)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .contexts import Pair
 from .denoiser import Conditioning, Denoiser
-from .goals import PUSH, Goals
+from .goals import Goals
 from .plan import Picture, Plan, in_batches
 from .progress import Progress, silent
+from .push import push
 from .schedule import Spacing
 from .trajectory import guided_eps, initial_noise
 
@@ -52,7 +53,7 @@ class GoalMaker:
         self._encoded = [denoiser.encode_prompt(prompt) for prompt in prompts]
         self._samples: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
         self._pictures = 0
-        self._erase_unit = self._keep_unit = 0.0
+        self._erase_unit = self._keep_unit = self._push = 0.0
 
     def first(self, progress: Progress = silent) -> Goals:
         """Goals at states of the unedited model."""
@@ -66,7 +67,8 @@ class GoalMaker:
         free = _joined(self._paint([plan.free], report, guided=False))
         own = [(pair, states) for (pair, _), states in zip(plan.own, painted, strict=False)]
         own += [(pair, self._some(free, self.plan.sizes.free)) for pair in self.pairs]
-        self._erase_unit = self._erase_at(own, report)
+        of_concept = [pictures[0].prompt == pair.concept for pair, pictures in plan.own for picture in pictures for _ in picture.steps]
+        self._erase_unit = self._erase_at(own, report, torch.tensor(of_concept))
         # What is kept is looked at at half of the states of J as well.
         self._keep_at([(t[::2], x_t[::2]) for _, (t, x_t) in own], report)
         self._keep_unit = self._keep_own(dict(zip(self.keep, painted[len(plan.own) :], strict=True)), report)
@@ -86,7 +88,7 @@ class GoalMaker:
 
     def _goals(self) -> Goals:
         prompt, t, x_t, eps, erases = (torch.cat(column) for column in zip(*self._samples, strict=True))
-        return Goals(self._encoded, prompt, t, x_t, eps, erases, self._erase_unit, self._keep_unit)
+        return Goals(self._encoded, prompt, t, x_t, eps, erases, self._erase_unit, self._keep_unit, self._push)
 
     @torch.no_grad()
     def _paint(self, asked: Sequence[Sequence[Picture]], progress: Progress, guided: bool = True) -> list[States]:
@@ -131,12 +133,18 @@ class GoalMaker:
             progress("targets", len(chunks), -(-len(t) // batch))
         return number, (t, x_t), torch.cat(chunks)
 
-    def _erase_at(self, wanted: Sequence[tuple[Pair, States]], progress: Progress) -> float:
-        """Add goals of J; the mean square of the distance of the predictions of concept and base."""
+    def _erase_at(self, wanted: Sequence[tuple[Pair, States]], progress: Progress, of_concept: Tensor | None = None) -> float:
+        """Add goals of J; the mean square of the distance of the predictions of concept and base.
+
+        With `of_concept`, which of the first states are on the way of the concept's pictures and which on the base's, the push is found.
+        """
         number, (t, x_t), concept = self._predict([(pair.concept, states) for pair, states in wanted], progress)
         base = self._predict([(pair.base, states) for pair, states in wanted], progress)[2]
-        self._samples.append((number, t, x_t, base - PUSH * (concept - base), torch.ones(len(t), dtype=torch.bool)))
-        return float((concept - base).double().square().mean())
+        apart = (concept - base).double().square().flatten(1).mean(dim=1)
+        if of_concept is not None:
+            self._push = push(apart[: len(of_concept)], of_concept)
+        self._samples.append((number, t, x_t, base - self._push * (concept - base), torch.ones(len(t), dtype=torch.bool)))
+        return float(apart.mean())
 
     def _keep_at(self, shared: Sequence[States], progress: Progress) -> None:
         """Add goals of K: each of the states under one of the empty, base and kept prompts, by chance in equal parts."""

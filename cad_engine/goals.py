@@ -2,11 +2,12 @@
 
 J is the paper's objective (eq. 6) over several prompts of the concept, pushed a little beyond the base prompt: the target is
 
-    y = eps_0(x_t, c_b, t) - PUSH (eps_0(x_t, c, t) - eps_0(x_t, c_b, t)),
+    y = eps_0(x_t, c_b, t) - push (eps_0(x_t, c, t) - eps_0(x_t, c_b, t)),
 
 because where the base prompt paints the concept now and then ("a shape" is a star in one picture of six), a model that is as good as
-its base still paints it. K is the squared change of what is kept. eps_0 is the unedited model. J_0 and K_0 make both free of units:
-J_0 is the mean squared distance of concept and base prediction, K_0 that of a kept prompt's prediction from the empty prompt's.
+its base still paints it; how far is found by push.py. K is the squared change of what is kept. eps_0 is the unedited model. J_0 and K_0
+make both free of units: J_0 is the mean squared distance of concept and base prediction, K_0 that of a kept prompt's prediction from the
+empty prompt's.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from torch import Tensor
 from .denoiser import Conditioning, Denoiser
 from .progress import Progress, silent
 
-PUSH = 1.0
-"""How far beyond the base prompt's prediction the target of J lies, in distances of the concept's from it."""
 KEEP_WEIGHT = 4.0
 """lambda: what a change of K counts against one of J, each in its unit."""
 
@@ -55,6 +54,7 @@ class Goals:
         t, x_t, eps: [N], [N, C, H, W] on the CPU: where eps is asked for, and what it is to be.
         erases: [N], True for samples of J, False for those of K.
         erase_unit, keep_unit: J_0 and K_0.
+        push: how far beyond the base prompt's prediction the targets of J lie, in distances of the concept's from it.
     """
 
     conditionings: Sequence[Conditioning]
@@ -65,6 +65,7 @@ class Goals:
     erases: Tensor
     erase_unit: float
     keep_unit: float
+    push: float
 
     def __len__(self) -> int:
         return len(self.t)
@@ -72,12 +73,12 @@ class Goals:
     @property
     def loss_at_start(self) -> float:
         """J / J_0 of the unedited model, known without looking: the whole way to the target and as far beyond the base."""
-        return (1 + PUSH) ** 2
+        return (1 + self.push) ** 2
 
     @property
     def loss_of_base(self) -> float:
         """J / J_0 of a model that predicts for the concept what it predicts for the base prompt."""
-        return PUSH**2
+        return self.push**2
 
     def weights(self) -> Tensor:
         """[N] float64, the weight in L of each sample's squared error, summed over a latent's elements."""

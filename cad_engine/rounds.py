@@ -78,12 +78,14 @@ class _Quadratic:
 
 @dataclass(frozen=True)
 class Solution:
-    """The changes found, by layer; `effect` D_i^2 h_i, by which its weights can be ranked; what every round did; masses before them."""
+    """The changes found, by layer; `effect` D_i^2 h_i, by which its weights can be ranked; what every round did; the unedited model's
+    masses; and the push (see push.py)."""
 
     changes: Mapping[str, Change]
     effect: Mapping[str, Tensor]
     rounds: Sequence[Round]
     masses: Masses
+    push: float
 
 
 def solve(
@@ -161,7 +163,9 @@ class _Solver:
             self.progress(self._stage, self._total, self._total)
             if result.kappa == 0:
                 break
-        return Solution(self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done, self.candidates.masses)
+        return Solution(
+            self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done, self.candidates.masses, goals.push
+        )
 
     def _begin(self, number: int, samples: int) -> None:
         """Progress of a round: its samples once for gradients, and once for each look at L."""

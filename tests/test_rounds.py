@@ -22,10 +22,11 @@ from cad_engine.cost import evaluations
 from cad_engine.edited import Change, edited, edited_access
 from cad_engine.erasure import edit_from_attribution
 from cad_engine.errors import CadError
-from cad_engine.goals import KEEP_WEIGHT, PUSH, Goals
+from cad_engine.goals import KEEP_WEIGHT, Goals
 from cad_engine.gradients import captured_gradients
 from cad_engine.ordinary_prompts import GENERAL, SANDBOX, ordinary_prompts
 from cad_engine.plan import Picture, forwards
+from cad_engine.push import LEAST, MOST, push
 from cad_engine.reduction import row_masses
 from cad_engine.rounds import KAPPAS, Solution, solve
 from cad_engine.sketch import ChosenGradients
@@ -148,7 +149,7 @@ def test_the_goals_of_the_unedited_model_are_known_without_looking() -> None:
     denoiser = prompted()
     goals = first_goals(denoiser)
     j, k = goals.values(denoiser, batch=8)
-    assert j == pytest.approx((1 + PUSH) ** 2, rel=1e-9)
+    assert j == pytest.approx((1 + goals.push) ** 2, rel=1e-9)
     assert j == pytest.approx(goals.loss_at_start, rel=1e-9)
     assert k == pytest.approx(0, abs=1e-20)
     assert goals.loss((2.0, 0.5)) == 2.0 + 0.5 * KEEP_WEIGHT
@@ -175,9 +176,46 @@ def test_the_target_lies_beyond_the_base() -> None:
         number = next(n for n, pair in enumerate(told) if torch.equal(denoiser.encode_prompt(pair.concept).context, c.context))
         base = denoiser.encode_prompt(told[number].base)
         of_concept, of_base = (plain_eps(denoiser, goals.x_t[i : i + 1].double(), int(goals.t[i]), each)[0] for each in (c, base))
-        assert_close({"y": goals.eps[i]}, {"y": of_base - PUSH * (of_concept - of_base)})
+        assert_close({"y": goals.eps[i]}, {"y": of_base - goals.push * (of_concept - of_base)})
         distances.append((of_concept - of_base).square().mean())
     assert goals.erase_unit == pytest.approx(float(torch.stack(distances).mean()), rel=1e-9)
+
+
+def test_the_push_is_found_where_the_concept_and_the_base_are_painted() -> None:
+    denoiser = prompted()
+    goals, told = first_goals(denoiser, replace(SETTINGS, contexts=())), SETTINGS.pairs()[0]
+    maker = concept_goals(denoiser, replace(SETTINGS, contexts=()))
+    first = maker.plan.first()
+    apart: dict[str, list[Tensor]] = {told.concept: [], told.base: []}
+    painted = maker._paint(first.guided, lambda *_: None)
+    for (_, pictures), (t, x_t) in zip(first.own, painted, strict=False):
+        for time, latent in zip(t, x_t.double(), strict=True):
+            concept, base = (plain_eps(denoiser, latent[None], int(time), denoiser.encode_prompt(p)) for p in (told.concept, told.base))
+            apart[pictures[0].prompt].append((concept - base).square().mean())
+    own, base = (torch.stack(some).mean() for some in apart.values())
+    assert goals.push == pytest.approx(float((1 / (own / base).sqrt() - 1).clamp(LEAST, MOST)), rel=1e-6)
+
+
+@pytest.mark.parametrize("painted", [0.0, 0.3, 0.45])
+def test_the_push_undoes_what_the_base_paints_of_the_concept(painted: float) -> None:
+    """On a mixture whose parts are known: eps_b = rho eps_c + (1 - rho) eps_o on the concept's pictures, rho 0 on the base's others."""
+    torch.manual_seed(0)
+    concept, other = torch.randn(2, 400, 16, dtype=torch.float64)
+    of_concept = torch.arange(400) % 2 == 0
+    rho = torch.where(of_concept, painted, 0.0)[:, None].double()
+    base = rho * concept + (1 - rho) * other
+    found = push((concept - base).square().mean(dim=1), of_concept)
+    assert found == pytest.approx(max(LEAST, painted / (1 - painted)), rel=0.1)
+    if found > LEAST:
+        assert (base - found * (concept - base) - other)[of_concept].abs().mean() < 0.1 * (base - other)[of_concept].abs().mean()
+
+
+def test_the_push_stays_within_its_limits() -> None:
+    of_concept = torch.tensor([True, False])
+    assert push(torch.tensor([1e-9, 1.0]), of_concept) == MOST
+    assert push(torch.tensor([5.0, 1.0]), of_concept) == LEAST
+    assert push(torch.tensor([0.0, 0.0]), of_concept) == MOST
+    assert push(torch.tensor([1.0]), torch.tensor([True])) == MOST
 
 
 def test_what_is_kept_is_what_the_unedited_model_predicts() -> None:
@@ -384,7 +422,7 @@ def test_the_attribution_carries_the_edit(solved: Attribution) -> None:
 
 
 def test_the_masses_are_those_of_the_attribution(solved: Attribution) -> None:
-    """Against plain autograd: J of eq. 6, without PUSH, over the states of rounds."""
+    """Against plain autograd: J of eq. 6, without the push, over the states of rounds."""
     denoiser = prompted()
     goals, told = first_goals(denoiser), SETTINGS.pairs()
     names = choose_layers(denoiser.layers, SETTINGS.components)

@@ -171,9 +171,23 @@ def attribute(
         row_mass = {name: row_masses(score) for name, score in scores.items()}
         harms = harm(denoiser, objective, kept, layer_names, seed=seed, batch=batch, checkpointing=checkpointing, progress=progress)
         per_harm(scores, harms)
-    info = {**info, "score": SCORES[1] if kept else SCORES[0]}
+    timesteps = [target.t for target in objective.targets]
+    if row_mass is None:
+        return plain_attribution(denoiser, scores, timestep_mass, timesteps, info, keep_ratio)
+    return reduce_scores(scores, timestep_mass, timesteps, {**info, "score": SCORES[1]}, keep_ratio, row_mass)
+
+
+def plain_attribution(
+    denoiser: Denoiser,
+    scores: Mapping[str, Tensor],
+    timestep_mass: Mapping[str, Tensor],
+    timesteps: list[int],
+    info: Mapping[str, Any],
+    keep_ratio: float | None,
+) -> Attribution:
+    """Dense scores a_i of `denoiser`, reduced; they can be added up to those of larger units."""
     heads = head_counts(denoiser.unet, denoiser.layers)
-    return reduce_scores(scores, timestep_mass, [target.t for target in objective.targets], info, keep_ratio, row_mass, heads)
+    return reduce_scores(scores, timestep_mass, timesteps, {**info, "score": SCORES[0]}, keep_ratio, heads=heads)
 
 
 def solved_attribution(solution: Solution, info: dict[str, Any]) -> Attribution:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .attribution import Attribution, attribute, solved_attribution
+from .attribution import Attribution, attribute, plain_attribution, solved_attribution
 from .components import choose_layers
 from .contexts import Pair, check_contexts, pairs
-from .denoiser import Denoiser
+from .denoiser import Conditioning, Denoiser
 from .errors import CadError
 from .fingerprint import fingerprint
 from .goal_maker import GoalMaker, Sampling
@@ -23,6 +23,7 @@ from .progress import Progress, silent
 from .rounds import solve
 from .schedule import Spacing
 from .trajectory import Point, sample_trajectories, together
+from .while_sampling import Prompts, scores_while_sampling
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,35 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
     return [together(points) for points in zip(*(points for points, _ in sampled), strict=True)], torch.cat([x_0 for _, x_0 in sampled])
 
 
+def _while_sampling(
+    denoiser: Denoiser, settings: ConceptSettings, names: list[str], progress: Progress
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
+    def encoded(prompt: str, known: str) -> Conditioning | None:
+        return None if prompt.strip() == known.strip() else denoiser.encode_prompt(prompt)
+
+    concept = settings.concept
+    prompts = Prompts(
+        concept=denoiser.encode_prompt(concept),
+        base=encoded(settings.base, ""),
+        sampled=encoded(settings.prompt or concept, concept),
+        empty=denoiser.encode_prompt(""),
+    )
+    return scores_while_sampling(
+        denoiser,
+        prompts,
+        names,
+        trajectories=settings.trajectories,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        seed=settings.seed,
+        batch=settings.batch,
+        spacing=settings.spacing,
+        latent_shape=settings.latent_shape(denoiser),
+        checkpointing=settings.checkpointing,
+        progress=progress,
+    )
+
+
 def concept_kept(denoiser: Denoiser, settings: ConceptSettings, objective: Objective, progress: Progress = silent) -> list[States]:
     """What must stay for `settings` at their `objective`; nothing without a keep list. Amplifying has no base prompt to keep."""
     if not settings.kept_prompts:
@@ -245,6 +275,9 @@ def attribute_concept(
             progress=progress,
         )
         return solved_attribution(solution, described)
+    if settings.objective == "erase" and not settings.kept_prompts:
+        scores, timestep_mass, timesteps = _while_sampling(denoiser, settings, names, progress)
+        return plain_attribution(denoiser, scores, timestep_mass, timesteps, described, settings.keep_ratio)
     objective = concept_objective(denoiser, settings, latents, progress)
     kept = concept_kept(denoiser, settings, objective, progress)
     return attribute(

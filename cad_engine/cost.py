@@ -6,6 +6,7 @@ from .concept import ConceptSettings
 from .keep import trajectories_each
 from .plan import Plan, forwards
 from .rounds import LOOKED_AT, LOOKS, SKETCHED
+from .while_sampling import forwards_each
 
 BACKWARD = 3
 """A forward and backward, in forwards of the UNet."""
@@ -21,6 +22,9 @@ def evaluations(settings: ConceptSettings, images: int | None = None) -> dict[st
     guided = 2 if settings.cfg > 1 else 1
     if settings.rounds:
         return _rounds(settings, guided)
+    if settings.objective == "erase" and not settings.kept_prompts:
+        differs = bool(settings.base.strip()), (settings.prompt or settings.concept).strip() != settings.concept.strip()
+        return {"attribution": settings.trajectories * (forwards_each(settings.steps, settings.cfg, *differs) + BACKWARD * settings.steps)}
     samples = settings.steps * (settings.trajectories if images is None else images)
     costs = {}
     if images is None:

@@ -163,6 +163,8 @@ class _Solver:
             self.progress(self._stage, self._total, self._total)
             if result.kappa == 0:
                 break
+        if number + 1 < rounds:
+            self.progress(f"round {rounds}", 1, 1)  # those that were not needed are over, too
         return Solution(
             self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done, self.candidates.masses, goals.push
         )

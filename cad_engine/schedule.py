@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import CadError
 
 Prediction = Literal["epsilon", "v_prediction"]
-Spacing = Literal["leading", "trailing"]
+Spacing = Literal["centred", "trailing", "leading"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,17 @@ class NoiseSchedule:
     def ddim_timesteps(self, steps: int, spacing: Spacing = "trailing") -> list[int]:
         """`steps` timesteps from noise to picture.
 
-        "trailing" starts at the last timestep, where x_t is pure noise, and is right for few steps; "leading" is what the paper
-        and diffusers' Stable Diffusion configurations use (1, 21, ..., 981 for 50 steps). Raises CadError for a count that the
-        schedule does not have.
+        "centred" takes the middle of each of `steps` equal parts, so a mean over few steps is nearest to that over all; "trailing" takes
+        their ends, and so starts at the last timestep, where x_t is pure noise; "leading" is what the paper and diffusers' Stable
+        Diffusion configurations use (1, 21, ..., 981 for 50 steps). Raises CadError for a count that the schedule does not have.
         """
         total = len(self)
         if not 1 <= steps <= total:
             raise CadError(f"steps must be between 1 and {total}, the length of the noise schedule, got {steps}")
-        if spacing not in ("trailing", "leading"):
-            raise CadError(f"spacing must be trailing or leading, got {spacing!r}")
+        if spacing not in get_args(Spacing):
+            raise CadError(f"spacing must be {', '.join(get_args(Spacing)[:-1])} or {get_args(Spacing)[-1]}, got {spacing!r}")
+        if spacing == "centred":
+            return [int((i + 0.5) * total / steps) for i in reversed(range(steps))]
         if spacing == "trailing":
             return [round(total - i * total / steps) - 1 for i in range(steps)]
         stride = total // steps

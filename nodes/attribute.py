@@ -32,7 +32,7 @@ from .status import show
 from .supported_model import PIXELS_PER_LATENT, family, noise_sigmas, usual_latent
 from .vocabulary import vocabulary
 
-_RESULTS = 2
+_RESULTS = 3
 """To be raised when the same settings lead to another result, so that what was kept from before is not taken for it."""
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from comfy_api.latest import io
 
 from ..cad_engine.method import METHODS
+from ..cad_engine.schedule import Spacing
 from .schema import advanced
 
 COMPONENTS = {
@@ -156,9 +159,10 @@ def _folded_away() -> list[io.Input]:
         ),
         io.Combo.Input(
             "spacing",
-            options=["trailing", "leading"],
+            options=list(get_args(Spacing)),
             default="trailing",
-            tooltip="Timesteps of the sampling. trailing starts at pure noise and is right for few steps; leading is the paper's.",
+            tooltip="Timesteps of the sampling. centred measures best with few steps; trailing starts at pure noise; "
+            "leading is the paper's.",
         ),
         io.Int.Input(
             "batch",

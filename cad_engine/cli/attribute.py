@@ -71,7 +71,7 @@ def attribute(
     steps: Annotated[int, typer.Option(help="Steps of each; more pictures beat more steps.")] = 10,
     cfg: Annotated[float, typer.Option(help="Guidance of the sampling.")] = 3.0,
     seed: Seed = 0,
-    spacing: Annotated[str, typer.Option(help="Timesteps: trailing, or leading as in the paper.")] = "trailing",
+    spacing: Annotated[str, typer.Option(help="Timesteps: centred, trailing, or leading as in the paper.")] = "trailing",
     batch: Annotated[int, typer.Option(help="Samples computed together: lower it when memory is short.")] = 4,
     width: Width = None,
     height: Height = None,

@@ -315,7 +315,7 @@ class Server:
     def free(self, cache: bool = False) -> None:
         """Unload all models, and with `cache` forget the results of earlier prompts, too, before the next prompt runs."""
         self._post("/free", unload_models=True, free_memory=cache)
-        time.sleep(0.5)  # the worker, which is idle now, is woken up by it; nothing tells when it is done
+        time.sleep(1.5)  # the worker, which is idle now, is woken up by it; nothing tells when it is done, on a busy machine late
 
     def upload_image(self, picture: Image.Image, name: str) -> str:
         """Put `picture` into the input folder as a PNG and return the name that LoadImage knows it by."""

@@ -1,0 +1,102 @@
+"""Attribution while sampling (paper, eq. 6): a sampling step needs only a backward pass on top of the predictions it makes anyway.
+
+With the empty prompt as base, a step of classifier-free guidance has predicted both sides of J already. So n pictures of k steps take 2 n k
+evaluations and n k backward passes, and nothing of a picture is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .accumulator import GradientAccumulator
+from .denoiser import Conditioning, Denoiser
+from .gradients import captured_gradients
+from .progress import Progress, silent
+from .schedule import Spacing
+from .trajectory import initial_noise
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Conditionings of one attribution.
+
+    Attributes:
+        concept: c.
+        base: c_b; None for the empty prompt.
+        sampled: the prompt whose pictures are painted; None for the concept.
+        empty: the empty prompt's.
+    """
+
+    concept: Conditioning
+    base: Conditioning | None
+    sampled: Conditioning | None
+    empty: Conditioning
+
+
+def scores_while_sampling(
+    denoiser: Denoiser,
+    prompts: Prompts,
+    layer_names: list[str],
+    *,
+    trajectories: int,
+    steps: int,
+    cfg: float,
+    seed: int,
+    batch: int,
+    spacing: Spacing,
+    latent_shape: tuple[int, int, int],
+    checkpointing: bool = False,
+    progress: Progress = silent,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
+    """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
+
+    The points (x_t, t) are those of trajectory.sample_trajectories with the same arguments. Raises CadError for a count below one, and when
+    a score is not finite.
+    """
+    timesteps = denoiser.schedule.ddim_timesteps(steps, spacing)
+    noise = initial_noise(seed, trajectories, latent_shape)
+    layers = {name: denoiser.layers[name] for name in layer_names}
+    dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
+    accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, denoiser.device)
+    scale = 1 / (trajectories * steps * noise[0].numel())
+    chunks = noise.split(batch)
+    progress("attribution", 0, len(chunks) * steps)
+    for number, chunk in enumerate(chunks):
+        x = chunk.to(denoiser.device)
+        for step, t in enumerate(timesteps):
+            last = step + 1 == steps
+            accumulator.at(step, scale)
+            eps_uncond = None
+            with torch.no_grad():
+                if prompts.base is None or (cfg > 1 and not last):
+                    eps_uncond = denoiser.eps(x, t, prompts.empty)
+                target = eps_uncond if prompts.base is None else denoiser.eps(x, t, prompts.base)
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                captured_gradients(denoiser.unet, layers, accumulator, denoiser.weight_access, checkpointing=checkpointing) as anchor,
+            ):
+                output = denoiser.eps(x, t, prompts.concept)
+                # A sum, so that gradients in half precision are of ordinary size; the accumulator's scale makes it the mean.
+                torch.autograd.grad((output - target).square().sum(), anchor)  # type: ignore[operator]
+            if not last:  # nobody asks for the picture itself
+                with torch.no_grad():
+                    eps = output.detach() if prompts.sampled is None else denoiser.eps(x, t, prompts.sampled)
+                    if cfg > 1:
+                        eps = eps_uncond + cfg * (eps - eps_uncond)  # type: ignore[operator]
+                    x = denoiser.schedule.ddim_step(x, eps, t, timesteps[step + 1])
+            progress("attribution", number * steps + step + 1, len(chunks) * steps)
+    scores = accumulator.gradients
+    for name, gradient in scores.items():
+        with denoiser.weight_access(layers[name], gradient) as (weight, _):
+            gradient.mul_(weight)
+    return scores, accumulator.timestep_mass, timesteps
+
+
+def forwards_each(steps: int, cfg: float, base: bool, sampled: bool) -> int:
+    """Predictions that one trajectory takes beside the one of each step that is differentiated; `base`, `sampled`: whether they differ."""
+    guided = steps - 1 if cfg > 1 else 0
+    return (steps + guided if base else steps) + (steps - 1 if sampled else 0)

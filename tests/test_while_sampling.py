@@ -1,0 +1,89 @@
+"""Attribution on top of sampling is that of sampling first and looking at every point again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cad_engine.attribution import attribution_scores
+from cad_engine.components import choose_layers
+from cad_engine.denoiser import Denoiser
+from cad_engine.errors import CadError
+from cad_engine.objective import erase_objective
+from cad_engine.trajectory import sample_trajectories
+from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
+from tests.test_attribution import assert_close
+from tests.tiny_models import FAMILIES, assert_unchanged, conditioning, snapshot, tiny_denoiser
+
+SAMPLING: dict[str, Any] = {"trajectories": 3, "steps": 3, "seed": 4, "batch": 2, "spacing": "centred"}
+
+
+def counted(denoiser: Denoiser) -> dict[bool, int]:
+    """Predictions that `denoiser` makes from now on, by whether they are differentiated."""
+    made, eps = {False: 0, True: 0}, denoiser.eps
+
+    def counting(x_t: Tensor, t: int | Tensor, c: object) -> Tensor:
+        made[torch.is_grad_enabled()] += len(x_t)
+        return eps(x_t, t, c)
+
+    denoiser.eps = counting  # type: ignore[method-assign]
+    return made
+
+
+@pytest.mark.parametrize("cfg", [3.0, 1.0])
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("base", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, base: bool, sampled: bool, cfg: float) -> None:
+    denoiser = tiny_denoiser(family)
+    concept, of_base, other, empty = (conditioning(family, number) for number in range(4))
+    before, made = snapshot(denoiser), counted(denoiser)
+    names = choose_layers(denoiser.layers, ["ff", "attention"])
+    prompts = Prompts(concept, of_base if base else None, other if sampled else None, empty)
+    ours, mass, timesteps = scores_while_sampling(denoiser, prompts, names, cfg=cfg, latent_shape=denoiser.latent_shape, **SAMPLING)
+    assert_unchanged(denoiser, before)
+    assert made == {False: 3 * forwards_each(3, cfg, base, sampled), True: 9}
+
+    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, cfg=cfg, **SAMPLING)
+    objective = erase_objective(denoiser, concept, of_base if base else empty, points)
+    scores, expected_mass = attribution_scores(denoiser, objective, names, batch=2)
+    assert timesteps == [point.t for point in points]
+    assert_close(ours, scores, 1e-5)  # initial noise and points are float32
+    assert_close(mass, expected_mass, 1e-5)
+
+
+def test_the_cheapest_case_takes_two_predictions_a_step() -> None:
+    assert forwards_each(10, 3.0, base=False, sampled=False) == 10  # and ten that are differentiated
+    assert forwards_each(10, 3.0, base=True, sampled=False) == 10 + 9
+    assert forwards_each(10, 1.0, base=True, sampled=False) == 10
+
+
+def test_an_interruption_leaves_the_model_as_it_was() -> None:
+    denoiser = tiny_denoiser()
+    before, x_t = snapshot(denoiser), torch.randn(1, *denoiser.latent_shape, dtype=torch.float64)
+    empty = conditioning("sd1", 2)
+    plain = denoiser.eps(x_t, 10, empty)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    prompts = Prompts(conditioning("sd1", 1), None, None, empty)
+    names = choose_layers(denoiser.layers, ["ff"])
+    with pytest.raises(KeyboardInterrupt):
+        scores_while_sampling(denoiser, prompts, names, cfg=3.0, latent_shape=denoiser.latent_shape, progress=stop, **SAMPLING)
+    assert_unchanged(denoiser, before)
+    assert torch.equal(denoiser.eps(x_t, 10, empty), plain)
+
+
+def test_an_overflow_is_told() -> None:
+    denoiser = tiny_denoiser(dtype=torch.float32)
+    layer = "diffusion_model.middle_block.1.transformer_blocks.0.ff.net.2.weight"
+    with torch.no_grad():
+        denoiser.layers[layer].weight.fill_(float("inf"))
+    prompts = Prompts(conditioning("sd1", 1, torch.float32), None, None, conditioning("sd1", 2, torch.float32))
+    with pytest.raises(CadError, match="not finite"):
+        scores_while_sampling(denoiser, prompts, [layer], cfg=3.0, latent_shape=denoiser.latent_shape, **SAMPLING)

@@ -9,7 +9,7 @@ import torch
 
 from cad_engine.attribution import Attribution
 from cad_engine.reduction import bin_edges
-from cad_engine.report.viewer_data import MAX_LAYERS, RATIOS, viewer_data
+from cad_engine.report.viewer_data import MAX_LAYERS, viewer_data
 from cad_engine.selection import RULES, select
 from tests.report.attributions import SD15, SDXL, ff_names, random_attribution
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..attribution import Attribution
 from ..errors import CadError
+from ..overlap import RATIO
 from ..selection import Rule
 from .overlap_data import overlap_data
 from .viewer_data import described_layers, viewer_data
@@ -99,18 +100,20 @@ def shown_data(
 ) -> dict[str, Any]:
     """All that a viewer shows: the data of `attribution`, and what the edit from its `chosen` layers would touch of `others`.
 
-    `ratio` None is all that rounds found; an attribution without rounds then has nothing marked, and its overlap at a usual ratio.
+    `ratio` None is all that rounds found, or a usual ratio of an attribution without rounds.
     Raises CadError where the others cannot be compared with it.
     """
     part = attribution if chosen is None else chosen
     overlap = overlap_data([part, *others], ratio, rule)
+    if ratio is None:
+        ratio = 0.0 if attribution.solved else min(RATIO, attribution.keep_ratio)
     if overlap is not None and chosen is not None:
         overlap["layers"] = _in_order(overlap["layers"], attribution, chosen)
     return {
         **viewer_data(attribution, part.layers.keys()),
-        "asked": {"ratio": ratio or 0, "rule": rule},
+        "asked": {"ratio": ratio, "rule": rule},
         "overlap": overlap,
-        "inputs": {"ratio": ratio or 0, "rule": rule, "layers": layers},
+        "inputs": {"ratio": ratio, "rule": rule, "layers": layers},
     }
 
 

@@ -24,44 +24,56 @@ def overlap_data(attributions: Sequence[Attribution], ratio: float | None, rule:
     if len(attributions) < 2:
         return None
     matrix = overlaps(attributions, ratio, rule)
+    concepts = _concepts(attributions)
     names = described_layers(attributions[0])
     return {
         "ratio": RATIO if ratio is None and not all(each.solved for each in attributions) else ratio,
         "rule": rule,
         "concepts": [
             {
-                "concept": shortened(str(each.info.get("concept", "?")), _CONCEPT_LIMIT),
+                "concept": concept,
                 "objective": each.objective,
                 "score": each.score,
                 "solved": each.solved and ratio is None,
                 "same_model": each.info.get("fingerprint") == attributions[0].info.get("fingerprint"),
             }
-            for each in attributions
+            for concept, each in zip(concepts, attributions, strict=True)
         ],
         "pairs": [
             [
-                None if found is None else {**_pair(found), "sentence": sentence(a, b, found)}
-                for b, found in zip(attributions, row, strict=True)
+                None
+                if found is None
+                else {**_pair(found), "sentence": _sentence(found, concepts[i], concepts[j], attributions[i], attributions[j])}
+                for j, found in enumerate(row)
             ]
-            for a, row in zip(attributions, matrix, strict=True)
+            for i, row in enumerate(matrix)
         ],
         "layers": [[_layer(found, name) for found in matrix[0][1:]] for name in names],
     }
 
 
-def sentence(a: Attribution, b: Attribution, found: Overlap) -> str:
+def _concepts(attributions: Sequence[Attribution]) -> list[str]:
+    """What each is called; of two with the same concept, the second gets a number."""
+    names: list[str] = []
+    for each in attributions:
+        name = shortened(str(each.info.get("concept", "?")), _CONCEPT_LIMIT)
+        number = 1 + sum(before == name or before.startswith(f"{name} (") for before in names)
+        names.append(name if number == 1 else f"{name} ({number})")
+    return names
+
+
+def _sentence(found: Overlap, ours: str, theirs: str, a: Attribution, b: Attribution) -> str:
     """Erasing “rembrandt” would touch 31 % of what draws “caravaggio”, or as much as is known of it."""
-    ours, theirs = (f"“{shortened(str(each.info.get('concept', '?')), _CONCEPT_LIMIT)}”" for each in (a, b))
-    doing = f"{'Erasing' if a.objective == 'erase' else 'Amplifying'} {ours}"
+    doing = f"{'Erasing' if a.objective == 'erase' else 'Amplifying'} “{ours}”"
     if not found.taken:
         return f"{doing} takes no weight at this ratio."
     if found.touched is None:
         share = found.shared / found.taken_by_other if found.taken_by_other else 0.0
         what = "erasing" if b.objective == "erase" else "amplifying"
-        return f"{doing} would touch {percent_of(share)} of the weights that {what} {theirs} takes."
+        return f"{doing} would touch {percent_of(share)} of the weights that {what} “{theirs}” takes."
     low, high = map(percent_of, found.touched)
     share_text = low if low == high or found.touched[1] - found.touched[0] < EXACT else f"{low} to {high}"
-    return f"{doing} would touch {share_text} of what {'draws' if b.objective == 'erase' else 'holds back'} {theirs}."
+    return f"{doing} would touch {share_text} of what {'draws' if b.objective == 'erase' else 'holds back'} “{theirs}”."
 
 
 def percent_of(share: float) -> str:

@@ -83,7 +83,10 @@ export function distribution(actions) {
                 return all;
             }),
         );
-        return [edges.slice(1).map((high, bin) => Math.sqrt(high) * Math.sqrt(Math.max(edges[bin], high / 4))), ...totals.map((values) => values.map((value) => value || null))];
+        // Bins are unlike in width, so their counts are told per factor of two.
+        const octaves = edges.slice(1).map((high, bin) => Math.log2(high / Math.max(edges[bin], high / 4)));
+        const low = edges.slice(1).map((high, bin) => Math.max(edges[bin], high / 4));
+        return [low, ...totals.map((values) => values.map((value, bin) => (value ? value / octaves[bin] : null)))];
     }
 
     function build(now, data) {
@@ -115,9 +118,22 @@ export function distribution(actions) {
             data,
             plot,
         );
+        chart.hooks.draw = [place]; // it knows where things are only once it has drawn
         chart.over.append(band, line);
         put(chart.root, "role", "img");
         put(chart.root, "aria-label", "Numbers of positive and negative scores by magnitude, both axes logarithmic");
+    }
+
+    function place() {
+        const [low, high] = context.found.thresholds ?? [];
+        const at = (value) => Math.max(0, Math.min(chart.over.clientWidth, chart.valToPos(value, "x")));
+        line.hidden = low === undefined || low !== high;
+        band.hidden = low === undefined;
+        if (low === undefined) return;
+        line.style.left = `${at(low)}px`;
+        band.style.left = `${at(low)}px`;
+        put(line, "aria-valuenow", low);
+        put(line, "aria-valuetext", `scores from ${short(low)} up are taken, ratio ${context.inputs.ratio}`);
     }
 
     return {
@@ -138,31 +154,23 @@ export function distribution(actions) {
             put(slider, "aria-valuetext", `ratio ${inputs.ratio}`);
             const size = model.layers.reduce((total, layer, index) => total + (chosen[index] ? layer.weights : 0), 0);
             put(said, "class", `cad-said${found.problem ? " cad-problem" : ""}`);
-            if (found.problem) put(said, "text", found.problem);
+            if (found.problem || found.hint) put(said, "text", found.problem ?? found.hint);
             else {
                 const share = found.share === null ? "" : `, ${percent(found.share)} ${words.shareOf}`;
                 const how = found.all ? "in rounds (ratio 0: all that was found)" : `by ${inputs.rule} at ${inputs.ratio}`;
                 put(said, "text", `${counted(found.count, "weight")} ${words.change} ${how}: ${percent(found.count / size)} of those in the chosen layers${share}.`);
             }
             const [low, high] = found.thresholds ?? [];
-            const at = (value) => Math.max(0, Math.min(chart.over.clientWidth, chart.valToPos(value, "x")));
-            line.hidden = !found.thresholds || low !== high;
-            band.hidden = !found.thresholds;
-            if (found.thresholds) {
-                line.style.left = `${at(low)}px`;
-                band.style.left = `${at(low)}px`;
-                put(line, "aria-valuenow", low);
-                put(line, "aria-valuetext", `scores from ${short(low)} up are taken, ratio ${inputs.ratio}`);
-            }
+            place();
             const which = model.amplify ? "Blue, dashed: negative scores, which the objective takes. Orange: positive." : "Orange: positive scores, which the objective takes. Blue, dashed: negative.";
             const where = !found.thresholds
-                ? found.all || found.problem
+                ? found.all || found.problem || found.hint
                     ? ""
                     : "Each row has a threshold of its own, so there is no line to draw."
                 : low === high
                   ? `Taken from ${short(low)} up; pull the line.`
                   : `Thresholds of single layers lie between ${short(low)} and ${short(high)}.`;
-            put(note, "text", `${which} Magnitude of the ${words.score} to the right, how many weights have it upwards. ${where} ${words.ranked}`);
+            put(note, "text", `${which} Magnitude of the ${words.score} to the right, how many weights have it (per factor of two) upwards. ${where} ${words.ranked}`);
         },
     };
 }

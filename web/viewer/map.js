@@ -68,10 +68,12 @@ function layOut(model, width) {
     const ways = blocks.filter((block) => block.side === "down" || block.side === "up");
     const columns = Math.max(1, ...ways.map((block) => block.columns.length), ...blocks.filter((b) => b.side === "mid").map((b) => b.columns.length / 1.6));
     const tallest = Math.max(1, ...blocks.map((block) => block.height));
-    const indent = levels.length > 1 ? Math.min(26, width * 0.03) : 0;
-    const middleGap = Math.min(96, Math.max(56, width * 0.12));
+    const indent = levels.length > 1 ? Math.min(30, width * 0.035) : 0;
+    const middleGap = Math.min(110, Math.max(56, width * 0.14));
     const side = (width - middleGap) / 2 - LABEL - indent * (levels.length - 1);
-    const cell = Math.max(4, Math.min(46, side / columns));
+    const cell = Math.max(4, Math.min(columns > 2 ? 46 : 56, side / columns));
+    const edge = Math.max(0, side - columns * cell); // what is left over, so that the U stands in the middle
+    const outer = (depth) => edge + LABEL + depth * indent;
     const row = tallest <= 2 ? 15 : tallest <= 4 ? 12 : 8;
     const placed = { cells: [], labels: [], slim: [], bands: [], path: [], skips: [], width, height: 0 };
     const wide = (block) => Math.max(1, block.columns.length) * cell;
@@ -89,10 +91,10 @@ function layOut(model, width) {
     const lone = (kind, title) => {
         const block = blocks.find((each) => each.side === kind);
         if (!block) return;
-        const per = Math.max(1, Math.floor((width - 150) / 18));
-        placed.labels.push({ x: 4, y: y + row / 2, end: false, text: title, cells: block.cells.map((each) => each.index) });
+        const per = Math.max(1, Math.floor((width - edge - 120) / 18));
+        placed.labels.push({ x: edge + 4, y: y + row / 2, end: false, text: title, cells: block.cells.map((each) => each.index) });
         block.cells.forEach((each, number) => {
-            placed.cells.push({ index: each.index, x: 100 + (number % per) * 18, y: y + Math.floor(number / per) * row, width: 18, height: row });
+            placed.cells.push({ index: each.index, x: edge + 84 + (number % per) * 18, y: y + Math.floor(number / per) * row, width: 18, height: row });
         });
         y += Math.ceil(block.cells.length / per) * row + BAND;
     };
@@ -101,11 +103,11 @@ function layOut(model, width) {
     levels.forEach((level, depth) => {
         const heights = ["down", "up"].map((way) => level[way].reduce((total, block) => total + tall(block) + GAP, -GAP));
         const height = Math.max(0, ...heights);
-        placed.bands.push({ y, height, size: level.size, x: LABEL + depth * indent, width: width - 2 * (LABEL + depth * indent) });
+        placed.bands.push({ y, height, size: level.size, x: outer(depth), width: width - 2 * outer(depth) });
         for (const way of ["down", "up"]) {
             let at = y + (height - heights[way === "down" ? 0 : 1]) / 2;
             for (const block of level[way]) {
-                const x = way === "down" ? LABEL + depth * indent : width - LABEL - depth * indent - wide(block);
+                const x = way === "down" ? outer(depth) : width - outer(depth) - wide(block);
                 const box = putBlock(block, x, at, way === "down" ? -1 : 1);
                 const inner = way === "down" ? box.x + (block.cells.length ? box.width : cell) : block.cells.length ? box.x : x + wide(block) - cell;
                 centres[way].set(block.label, [inner, at + box.height / 2]);

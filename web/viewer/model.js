@@ -102,13 +102,13 @@ function byRank(curve, k) {
     return before[1];
 }
 
-const NOTHING = { count: 0, byLayer: null, share: null, thresholds: null, all: false, problem: null };
+const NOTHING = { count: 0, byLayer: null, share: null, thresholds: null, all: false, problem: null, hint: null };
 
 /**
  * What CAD Erase or CAD Amplify would take of the chosen layers. Counts are exact, those of single layers by the rule global to within a bin.
  *
  * count; byLayer; share of what all scores of the sign add up to, null where they do not add up; thresholds: null, or the least and the
- * most score from which layers are taken; all: whether it is all that rounds found; problem: why nothing is taken, in words.
+ * most score from which layers are taken; all: whether it is all that rounds found; problem, hint: why nothing is taken, in words.
  */
 export function taken(model, chosen, ratio, rule) {
     const { data, layers, side } = model;
@@ -121,7 +121,7 @@ export function taken(model, chosen, ratio, rule) {
         return { ...NOTHING, count: sum(byLayer), byLayer: each, share: shared(amount), thresholds, ...more };
     };
     if (!(ratio > 0)) {
-        if (!model.solved) return { ...NOTHING, problem: "Set a ratio above 0 to see what it takes." };
+        if (!model.solved) return { ...NOTHING, hint: "Set a ratio above 0 to see what it takes." };
         const everything = data.edges.slice(1).map(() => 1);
         return result(part.map((layer) => layer.right), sum(part.map((layer) => scores(layer, everything))), null, { all: true });
     }
@@ -183,7 +183,7 @@ export function takenInRow(model, layer, row, found, ratio, rule) {
     const counts = row.slice(4);
     const all = sum(counts);
     if (found.all) return all;
-    if (found.problem) return null;
+    if (found.problem || found.hint) return null;
     if (rule === "row" || rule === "row_min1") {
         return Math.min(all, Math.max(rule === "row_min1" ? 1 : 0, shareCount(ratio, layer.shape[1])));
     }

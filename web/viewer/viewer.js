@@ -210,7 +210,7 @@ export function createViewer(root, options = {}) {
             put(message, "class", `cad-message${kind === "problem" ? " cad-problem" : ""}`);
             put(message, "text", text);
             message.hidden = false;
-            body.hidden = !model || kind !== "note";
+            body.hidden = !model;
         },
         /** What the inputs are: some of {ratio, rule, layers}. */
         set(changes) {
@@ -222,9 +222,8 @@ export function createViewer(root, options = {}) {
             view = { ...VIEW, ...changes };
             redraw();
         },
-        get view() {
-            return view;
-        },
+        /** What is shown when nothing else was chosen. */
+        usual: VIEW,
         get inputs() {
             return inputs;
         },

@@ -49,13 +49,13 @@ class AttributionViewer(io.ComfyNode):
                     step=0.0001,
                     round=False,
                     tooltip="The part of the weights to look at: what you would give CAD Erase. 0 is all that the rounds found, and "
-                    "nothing of an attribution without rounds. It changes the map, the picture and what is compared, and not what goes out.",
+                    "nothing of an attribution without rounds. It changes the map, the picture and what is compared, not what goes out.",
                 ),
                 io.Combo.Input(
                     "selection",
                     options=list(RULES),
                     default="global",
-                    tooltip="How the ratio is shared out, as in CAD Erase. It changes the map, the picture and what is compared, and not "
+                    tooltip="How the ratio is shared out, as in CAD Erase. It changes the map, the picture and what is compared, not "
                     "what goes out.",
                 ),
                 advanced(

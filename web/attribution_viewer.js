@@ -12,6 +12,7 @@ const NODE = "CADAttributionViewer";
 const SIZE = [600, 900]; // of a new node, in pixels
 const LEAST_HEIGHT = 320;
 const TEXT_HEIGHT = 52; // of the input layers
+const NAMELESS = "00000000-0000-0000-0000-000000000000"; // the id of graphs that were made from a prompt, until they are loaded again
 const EMPTY = "Run the graph to see which layers draw the concept and which hold it back.";
 const GONE = "The server no longer has the data of the last run. Run the graph to see the map.";
 const VIEW = "cad_view"; // node.properties: what is shown, without what is the default
@@ -59,7 +60,7 @@ function lastRuns() {
         .then((response) => response.json())
         .then((runs) => Object.values(runs).reverse())
         .catch(() => [])
-        .finally(() => setTimeout(() => (history = null), 2000));
+        .finally(() => (history = null));
     return history;
 }
 
@@ -68,7 +69,7 @@ async function fileOfLastRun(node) {
     const workflow = (app.rootGraph ?? app.graph)?.id;
     for (const { outputs, prompt } of await lastRuns()) {
         const ran = prompt?.[3]?.extra_pnginfo?.workflow?.id;
-        if (ran && workflow && ran !== workflow) continue;
+        if (ran && ran !== NAMELESS && workflow && ran !== workflow) continue;
         for (const [id, output] of Object.entries(outputs ?? {})) {
             const own = id === String(node.id) || (node.graph?.isRootGraph === false && id.endsWith(`:${node.id}`));
             if (own && prompt?.[2]?.[id]?.class_type === NODE && output.cad?.[0]?.file) return output.cad[0].file;

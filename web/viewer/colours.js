@@ -24,7 +24,7 @@ export function colourScale(element) {
     const page = computed("--cad-cell");
     const ink = computed("--cad-ink");
     const soft = computed("--cad-soft");
-    const line = computed("--cad-line");
+    const line = computed("--cad-grid");
     probe.remove();
     const dark = 0.3 * page[0] + 0.59 * page[1] + 0.11 * page[2] < 128;
     const ends = dark ? DARK : LIGHT;

@@ -135,7 +135,6 @@ function layOut(model, width) {
     }
     lone("other", "other layers");
     placed.height = y;
-    placed.order = [...placed.cells].sort((a, b) => a.index - b.index).map((each) => each.index);
     return placed;
 }
 
@@ -185,7 +184,7 @@ export function layerMap(actions) {
         );
         cells = [];
         const group = svg("g");
-        for (const place of layout.cells) {
+        for (const place of layout.cells.sort((a, b) => a.index - b.index)) {
             const { x, y, width: w, height: h } = place;
             const inner = { y: y + 0.5, height: h - 1 };
             const whole = svg("rect", { class: "cad-cell", x: x + 0.5, width: w - 1, ...inner });
@@ -299,8 +298,8 @@ export function layerMap(actions) {
     /** The cell that an arrow key leads to: the nearest in that direction, or the first or last of all. */
     function neighbour(index, key) {
         const from = cells[index];
-        if (key === "Home") return layout.order[0];
-        if (key === "End") return layout.order.at(-1);
+        if (key === "Home") return layout.cells[0].index;
+        if (key === "End") return layout.cells.at(-1).index;
         const direction = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[key];
         if (!direction) return null;
         let best = null;

@@ -224,6 +224,9 @@ export function createViewer(root, options = {}) {
         },
         /** What is shown when nothing else was chosen. */
         usual: VIEW,
+        get view() {
+            return view;
+        },
         get inputs() {
             return inputs;
         },

@@ -31,7 +31,7 @@ _OCTAVES = 20
 _BINS_PER_OCTAVE = 4  # in LayerScores.histogram
 _HISTOGRAM_NUMBERS, _TIMESTEP_NUMBERS = 30_000, 14_000
 """At most about so many numbers in all; models with more layers get coarser ones."""
-_ROWS, _ROWS_OF_A_LAYER, _UNITS = 3_000, 256, 3_000
+_ROWS, _ROWS_OF_A_LAYER, _UNITS = 2_800, 256, 2_800
 """At most so many rows and so many neurons or heads in all, the strongest of each layer."""
 NAME_LIMIT = 200
 _TEXT_LIMIT, _ITEM_LIMIT, _KEY_LIMIT = 300, 100, 60

@@ -97,6 +97,7 @@ class InNode {
             onView: (view) => this.keepView(view),
         });
         element.viewer = this.viewer;
+        this.element = element;
         this.viewer.say(EMPTY);
         for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "mouseup", "click", "dblclick", "contextmenu"]) {
             element.addEventListener(kind, (event) => event.stopPropagation());
@@ -159,8 +160,17 @@ class InNode {
         else delete this.node.properties[VIEW];
     }
 
+    /** Nodes 2.0 of newer front ends keeps what it mounted for a node when undo makes the node anew: this takes its place. */
+    mount(tries = 20) {
+        if (this.element.isConnected || !tries || !shown.has(this.node)) return;
+        const before = document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"] .cad-viewer`);
+        if (before && ![...shown.values()].some(({ element }) => element === before)) before.replaceWith(this.element);
+        else setTimeout(() => this.mount(tries - 1), 50);
+    }
+
     /** Everything again after the node got its saved values. */
     configured() {
+        this.mount();
         this.viewer.setView(this.node.properties?.[VIEW] ?? {});
         this.read();
         this.restore();

@@ -373,8 +373,14 @@ def test_layers_are_brushed_out_and_undone(viewed: Viewed) -> None:
     for key, expected in (("Control+z", everything), ("Control+y", brushed)):
         viewed.page.evaluate("() => document.activeElement?.blur()")
         viewed.page.keyboard.press(key)
-        viewed.page.wait_for_timeout(1000)  # the front end loads the graph anew
-        viewed.wait()
+        # The front end loads the graph anew, which takes a while.
+        viewed.page.wait_for_function(
+            """count => {
+                const root = document.querySelector(".cad-viewer:has(.cad-layer)");
+                return root?.viewer.shown.chosen.filter(Boolean).length === count;
+            }""",
+            arg=len(expected),
+        )
         assert viewed.chosen() == expected, key
         assert bool(viewed.input("layers")) == (expected is brushed)
 

@@ -42,7 +42,12 @@ export function colourScale(element) {
         line: css(line),
         /** A colour for `part` in [-1, 1]. */
         signed: (part) => css(ramp(part < 0 ? "negative" : "positive", Math.abs(part))),
-        signedRgb: (part) => ramp(part < 0 ? "negative" : "positive", Math.abs(part)),
+        /** 511 colours from -1 to 1, each red, green, blue, opaque, as a picture's bytes are. */
+        signedBytes: Uint32Array.from({ length: 511 }, (_, number) => {
+            const part = (number - 255) / 255;
+            const [r, g, b] = ramp(part < 0 ? "negative" : "positive", Math.abs(part));
+            return new Uint32Array(Uint8Array.of(r, g, b, 255).buffer)[0];
+        }),
         /** A colour for a part in [0, 1] that has no sign. */
         amount: (part) => css(ramp("amount", part)),
     };

@@ -126,7 +126,7 @@ export function distribution(actions) {
 
     function place() {
         const [low, high] = context.found.thresholds ?? [];
-        const at = (value) => Math.max(0, Math.min(chart.over.clientWidth, chart.valToPos(value, "x")));
+        const at = (value) => Math.max(0, Math.min(chart.bbox.width / uPlot.pxRatio, chart.valToPos(value, "x")));
         line.hidden = low === undefined || low !== high;
         band.hidden = low === undefined;
         if (low === undefined) return;

@@ -1,10 +1,11 @@
 // Numbers as people read them.
 
 const MINUS = "\u2212";
+const THOUSANDS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 }); // made once: it is slow to make
 
 /** A count with thousands separators. */
 export function count(value) {
-    return Math.round(value).toLocaleString("en-US");
+    return THOUSANDS.format(Math.round(value));
 }
 
 /** A number in three digits: 0.0123, 4.56e-7, 12,300. */

@@ -148,6 +148,7 @@ export function layerMap(actions) {
     let layout = null;
     let drawnFor = null;
     let context = null;
+    let legendFor = null;
     let painting = null; // {into, seen} while the pointer is down
 
     function build(model, width) {
@@ -314,6 +315,9 @@ export function layerMap(actions) {
 
     function drawLegend() {
         const { scale, view, end: most, model, overlap } = context;
+        const key = [model, scale, most, overlap, view.colour, view.sign, view.measure, String(view.brush)];
+        if (legendFor && key.every((each, number) => each === legendFor[number])) return;
+        legendFor = key;
         const say = (value) => (view.colour !== "mass" ? percent(value) : view.measure === "share" ? percent(Math.abs(value)) : short(value));
         const steps = Array.from({ length: 13 }, (_, number) => number / 12);
         let stops;

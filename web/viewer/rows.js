@@ -32,12 +32,9 @@ export function rowsPanel(actions) {
     let context = null;
     let listed = null;
 
-    function bar(positive, negative, most) {
-        const left = el("i", { class: "cad-bar cad-minus" });
-        const right = el("i", { class: "cad-bar cad-plus" });
-        left.style.width = `${most ? (50 * -negative) / most : 0}%`;
-        right.style.width = `${most ? (50 * positive) / most : 0}%`;
-        return el("span", { class: "cad-bars", "aria-hidden": "true" }, left, right);
+    function newRow() {
+        const bars = el("span", { class: "cad-bars", "aria-hidden": "true" }, el("i", { class: "cad-bar cad-minus" }), el("i", { class: "cad-bar cad-plus" }));
+        return el("tr", {}, el("th", { scope: "row" }), el("td"), el("td"), el("td", {}, bars, el("span")), el("td"));
     }
 
     function rowsOf(now, described) {
@@ -76,17 +73,16 @@ export function rowsPanel(actions) {
             const most = Math.max(1e-300, ...rows.map((row) => Math.max(row.positive, -row.negative)));
             const total = units ? null : described.mass[0] - described.mass[1];
             while (body.rows.length > rows.length) body.lastChild.remove();
-            while (body.rows.length < rows.length) body.append(el("tr", {}, el("th", { scope: "row" }), el("td"), el("td"), el("td"), el("td")));
+            while (body.rows.length < rows.length) body.append(newRow());
             rows.forEach((row, number) => {
                 const cells = body.rows[number].cells;
                 put(cells[0], "text", row.number);
                 put(cells[1], "text", row.positive ? short(row.positive) : "0");
                 put(cells[2], "text", row.negative ? short(row.negative) : "0");
-                const drawn = `${row.positive} ${row.negative} ${most}`;
-                if (cells[3].dataset.drawn !== drawn) {
-                    cells[3].replaceChildren(bar(row.positive, row.negative, most), el("span", {}, total ? percent(row.mass / total) : ""));
-                    cells[3].dataset.drawn = drawn;
-                }
+                const [bars, share] = cells[3].children;
+                bars.children[0].style.width = `${((-50 * row.negative) / most).toFixed(1)}%`;
+                bars.children[1].style.width = `${((50 * row.positive) / most).toFixed(1)}%`;
+                put(share, "text", total ? percent(row.mass / total) : "");
                 put(cells[4], "text", row.taken === null ? "\u2013" : count(row.taken));
             });
             const all = units ? described.units.total : described.shape[0];

@@ -108,24 +108,25 @@ export function timestepMap(actions) {
         const pen = canvas.getContext("2d");
         pen.scale(zoom, zoom);
         const count = steps();
-        const value = ([positive, negative]) => (view.sign === "positive" ? positive : view.sign === "negative" ? negative : positive + negative);
-        const weight = layers.map((layer) => (view.measure === "density" ? 1 / layer.weights : 1));
+        const [plus, minus] = [view.sign === "negative" ? 0 : 1, view.sign === "positive" ? 0 : 1];
+        const amounts = new Float64Array(layers.length * count);
         let most = 0;
-        const cells = layers.map((layer, number) =>
-            Array.from({ length: count }, (_, t) => {
-                const amount = value([layer.timestep_mass[0][t], layer.timestep_mass[1][t]]) * weight[number];
+        layers.forEach((layer, number) => {
+            const weight = view.measure === "density" ? 1 / layer.weights : 1;
+            const [positive, negative] = layer.timestep_mass;
+            for (let t = 0; t < count; t++) {
+                const amount = (plus * positive[t] + minus * negative[t]) * weight;
+                amounts[number * count + t] = amount;
                 most = Math.max(most, Math.abs(amount));
-                return amount;
-            }),
-        );
+            }
+        });
         // One pixel a cell, drawn large: quicker than as many rectangles.
         const small = document.createElement("canvas");
         small.width = count;
         small.height = layers.length;
         const image = new ImageData(count, layers.length);
-        cells.forEach((amounts, number) =>
-            amounts.forEach((amount, t) => image.data.set([...scale.signedRgb(most ? amount / most : 0), 255], 4 * (number * count + t))),
-        );
+        const pixels = new Uint32Array(image.data.buffer);
+        for (let cell = 0; cell < amounts.length; cell++) pixels[cell] = scale.signedBytes[255 + Math.round(most ? (255 * amounts[cell]) / most : 0)];
         small.getContext("2d").putImageData(image, 0, 0);
         pen.imageSmoothingEnabled = false;
         pen.drawImage(small, LEFT, STRIP, width(), layers.length * row);

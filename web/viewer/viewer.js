@@ -125,7 +125,10 @@ export function createViewer(root, options = {}) {
         frame = 0;
         if (!model || !root.isConnected || !root.clientWidth) return;
         scale ??= colourScale(root);
+        // All that is asked of the layout comes before anything is changed, so that it is computed once.
+        PANELS.forEach(([name], number) => (sections[number].hidden = !page && name !== view.tab));
         width = overview.clientWidth;
+        const widths = sections.map((section) => (page ? section.clientWidth : width));
         const { chosen: settled, unmatched } = chosenNow();
         const chosen = painted ?? settled;
         const overlap = view.colour.startsWith("overlap ") ? Number(view.colour.slice(8)) : 0;
@@ -152,9 +155,7 @@ export function createViewer(root, options = {}) {
         parts.map.draw(now);
         parts.choice.draw(now);
         PANELS.forEach(([name], number) => {
-            const shown = page || name === view.tab;
-            sections[number].hidden = !shown;
-            if (shown) parts[name].draw({ ...now, width: (page ? sections[number] : overview).clientWidth });
+            if (page || name === view.tab) parts[name].draw({ ...now, width: widths[number] });
         });
         tabs.show(view.tab);
     }

@@ -226,12 +226,13 @@ export function layerMap(actions) {
         const cell = cells[index];
         if (!cell || !context) return;
         const { title, lines } = describe(index);
-        tip.replaceChildren(el("b", {}, cut(title, 80)), ...lines.map((line) => el("div", {}, line)), el("div", { class: "cad-name" }, cut(context.model.layers[index].name, 120)));
+        tip.replaceChildren(el("b", {}, cut(title, 80)), ...lines.map((line) => el("div", {}, line)), el("div", { class: "cad-name" }, cut(context.model.layers[index].name.replace(/^diffusion_model\./, ""), 70)));
         tip.hidden = false;
-        const room = element.clientWidth - tip.offsetWidth - 4;
-        const below = cell.y + cell.height + 6;
-        tip.style.left = `${Math.max(2, Math.min(room, cell.x + cell.width / 2 - tip.offsetWidth / 2))}px`;
-        tip.style.top = `${below + tip.offsetHeight > element.clientHeight + 60 && cell.y > tip.offsetHeight ? cell.y - tip.offsetHeight - 6 : below}px`;
+        // Towards the middle of the U, which is empty, so that the neighbours stay in sight.
+        const wide = tip.offsetWidth;
+        const inward = cell.x + cell.width / 2 > layout.width / 2 ? cell.x - wide - 10 : cell.x + cell.width + 10;
+        tip.style.left = `${Math.max(2, Math.min(element.clientWidth - wide - 2, inward))}px`;
+        tip.style.top = `${Math.max(0, cell.y - 6)}px`;
     }
 
     const indexOf = (target) => {

@@ -152,9 +152,7 @@ def first_paint(events: list[dict[str, Any]], marks: dict[str, float]) -> tuple[
     first = min(painted)
     following = [end for end in painted if end < first + 20_000]
     end = max(following)
-    tasks = [
-        event for event in events if event["name"] == "RunTask" and marks["begin"] < event["ts"] + event["dur"] and event["ts"] < end
-    ]
+    tasks = [event for event in events if event["name"] == "RunTask" and marks["begin"] < event["ts"] + event["dur"] and event["ts"] < end]
     # Of the task that it begins in, the part from then on.
     own = sum(task.get("tdur", 0) * min(1.0, (task["ts"] + task["dur"] - marks["begin"]) / max(1, task["dur"])) for task in tasks)
     return (end - marks["begin"]) / 1000, own / 1000

@@ -109,7 +109,9 @@ def _left_in_temp(data: dict[str, Any]) -> str:
     folder = Path(folder_paths.get_temp_directory()) / DATA_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
-    if not path.exists():
+    if path.exists():
+        path.touch()  # so that it counts as new
+    else:
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.write_bytes(text)
         unfinished.replace(path)

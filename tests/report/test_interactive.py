@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import tomllib
 from setuptools import find_packages
 
 from cad_engine.attribution import Attribution
 from cad_engine.errors import CadError
-from cad_engine.layer_choice import matching, parse_patterns
+from cad_engine.layer_choice import choose, matching, parse_patterns
 from cad_engine.report.counts import taken_counts
 from cad_engine.report.html import Report, ReportSection, ReportViewer, render_report
 from cad_engine.report.interactive import json_for_html, script_hash, shown_data, viewer_script
@@ -69,6 +68,7 @@ def test_modules_keep_to_what_one_script_needs() -> None:
 
 
 def test_a_wheel_has_the_viewers_files() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 brings it")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     packages = {package for package in find_packages(str(ROOT), include=["cad_engine*"])}
     assert set(project["packages"]) == packages | {"cad_engine.report.web_viewer", "cad_engine.report.web_viewer.vendor"}
@@ -81,8 +81,6 @@ def test_a_wheel_has_the_viewers_files() -> None:
 
 
 def test_overlaps_are_those_of_the_chosen_layers() -> None:
-    from cad_engine.layer_choice import choose
-
     a, b = random_attribution(ff_names(SD15)), random_attribution(ff_names(SD15)[::-1], concept="ring")
     data = shown_data(a, (b,), 0.05, "global", "mid *", choose(a, ["mid *"]))
     entries = dict(zip([layer["name"] for layer in data["layers"]], data["overlap"]["layers"], strict=True))

@@ -1,7 +1,7 @@
 """An attribution as the small JSON that its interactive viewer, in ComfyUI and in HTML reports, draws from. Format: docs/files.md.
 
-Bounded in size: 470 kB for the 140 feed-forward layers of SDXL with 50 timesteps and 390 kB with 10, written with spaces, and about a
-megabyte at most for any number of layers.
+Bounded in size: 370 kB for the 140 feed-forward layers of SDXL with 50 timesteps and 300 kB with 10, and under a megabyte for any number
+of layers.
 Texts are shortened and without control characters, but they are plain text: who shows them must not take them for HTML.
 """
 

@@ -68,10 +68,14 @@ def bin_edges() -> Tensor:
     return (torch.arange(HISTOGRAM_BINS, dtype=torch.int32) << _BIN_SHIFT).view(torch.float32)
 
 
+def bin_numbers(magnitude: Tensor) -> Tensor:
+    """The histogram bin of each of positive float32 `magnitude`, int32 of the same shape."""
+    return magnitude.contiguous().view(torch.int32) >> _BIN_SHIFT
+
+
 def _histogram(magnitude: Tensor) -> Tensor:
     """Counts of positive float32 `magnitude` by bin, int64 [HISTOGRAM_BINS] on the CPU."""
-    bins = magnitude.contiguous().view(torch.int32) >> _BIN_SHIFT
-    return torch.bincount(bins.flatten(), minlength=HISTOGRAM_BINS)[:HISTOGRAM_BINS].cpu()
+    return torch.bincount(bin_numbers(magnitude).flatten(), minlength=HISTOGRAM_BINS)[:HISTOGRAM_BINS].cpu()
 
 
 def signed_histogram(score: Tensor) -> Tensor:

@@ -51,9 +51,12 @@ def _require_complete(name: str, layer: LayerScores, weakest: float, taken_all: 
         )
 
 
-def _check_rule(rule: str) -> None:
-    if rule not in RULES:
-        raise CadError(f"selection must be one of {', '.join(RULES)}, got {rule!r}")
+def checked_rule(rule: str) -> Rule:
+    """`rule` if it is one of RULES; CadError otherwise."""
+    for known in RULES:
+        if rule == known:
+            return known
+    raise CadError(f"selection must be one of {', '.join(RULES)}, got {rule!r}")
 
 
 def _names(attribution: Attribution, layers: Collection[str] | None) -> list[str]:
@@ -80,7 +83,7 @@ def select(attribution: Attribution, ratio: float, rule: Rule = "row", *, layers
         CadError: for a ratio outside (0, 1] or above what the attribution keeps, an unknown rule or layer.
     """
     check_ratio(ratio)
-    _check_rule(rule)
+    checked_rule(rule)
     if ratio > attribution.keep_ratio:
         raise CadError(
             f"ratio {ratio:g} is above {attribution.keep_ratio:g}, up to which this attribution keeps its scores; take a "
@@ -165,7 +168,7 @@ def select_units(
     """
     check_ratio(ratio)
     check_unit(unit)
-    _check_rule(rule)
+    checked_rule(rule)
     if rule not in UNIT_RULES or (unit, rule) == ("layer", "layer"):
         rules = "global" if unit == "layer" else " or ".join(UNIT_RULES)
         raise CadError(f"the selection {rule} has no meaning for the unit {unit}; take {rules}")

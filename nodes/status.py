@@ -8,6 +8,8 @@ from server import PromptServer
 
 def show(node: type[io.ComfyNode], text: str) -> None:
     """Write `text` on the node that is being executed; its schema must ask for io.Hidden.unique_id. Without a server it does nothing."""
+    # The front end of 0.3.64 takes it for HTML, and strangers' files are quoted in it. No tag begins with "<" and a space of no width.
+    text = text.replace("<", "<\u200b")
     server = getattr(PromptServer, "instance", None)
     if server is not None and node.hidden is not None and node.hidden.unique_id:
         server.send_progress_text(text, node.hidden.unique_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,19 @@ def test_all_the_way_round(checkpoint: str, attribution: str, tmp_path: Path, ca
     code, out, _ = run(capsys, "inspect", attribution, "--json", "--plot", str(tmp_path / "p.png"), "--html", str(tmp_path / "p.html"))
     assert json.loads(out)["weights_total"] == result["weights_total"]
     assert Image.open(tmp_path / "p.png").width > 500
-    assert "http://" not in (tmp_path / "p.html").read_text()
+    page = (tmp_path / "p.html").read_text()
+    assert "data-cad-viewer" in page
+    assert "default-src 'none'; " in page  # it may fetch nothing
+    assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", page)
+    code, out, _ = run(capsys, "inspect", attribution, "--json", "--compare", attribution, "--ratio", "0.02", "--select", "layer")
+    overlap = json.loads(out)["overlap"]
+    assert (overlap["ratio"], overlap["rule"]) == (0.02, "layer")
+    assert overlap["pairs"][0][1]["shared"] == overlap["pairs"][0][1]["taken"] > 0
+    code, out, _ = run(capsys, "inspect", attribution, "--compare", attribution)
+    assert "Erasing “a star” would touch " in out
+    code, _, err = run(capsys, "inspect", attribution, "--compare", attribution, "--select", "best")
+    assert code == 2
+    assert "selection must be one of row, row_min1, layer, global, got 'best'" in err
 
 
 def test_an_attribution_of_another_model_warns_and_works(

@@ -12,12 +12,21 @@ from .common import Json, check_output, show
 
 if TYPE_CHECKING:
     from ..attribution import Attribution
+    from ..selection import Rule
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An attribution or edit file.")],
     plot: Annotated[Path | None, typer.Option(help="Write the plot of an attribution to this PNG.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page of an attribution.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page of an attribution, with a map to work with.")] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another attribution of the same model: what this one's edit would touch of it. May be given several times."),
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Part of the weights that overlaps are counted at; default: what rounds found, else 0.01.")
+    ] = None,
+    select: Annotated[str, typer.Option(help="How that ratio is shared out: row, row_min1, layer or global.")] = "global",
     json: Json = False,
 ) -> None:
     """Show the layers of an attribution with their positive and negative mass and counts, or what an edit takes."""
@@ -26,14 +35,14 @@ def inspect(
 
     for out in (plot, html):
         if out is not None:
-            check_output(out, file, html if out is plot else plot)
+            check_output(out, file, html if out is plot else plot, *(compare or ()))
     kind = read_info(file).get("kind")
     if kind == "edit":
-        if plot is not None or html is not None:
-            raise CadError(f"{file} is an edit; --plot and --html are for attributions")
+        if plot is not None or html is not None or compare:
+            raise CadError(f"{file} is an edit; --plot, --html and --compare are for attributions")
         _inspect_edit(file, json)
     elif kind == "attribution":
-        _inspect_attribution(file, plot, html, json)
+        _inspect_attribution(file, plot, html, compare or [], ratio, select, json)
     else:
         raise CadError(f"{file} is a CAD {kind!r} file; cad inspect reads attributions and edits")
 
@@ -63,13 +72,19 @@ def _inspect_edit(file: Path, as_json: bool) -> None:
     show(result, as_json, "\n".join(lines))
 
 
-def _inspect_attribution(file: Path, plot: Path | None, html: Path | None, as_json: bool) -> None:
+def _inspect_attribution(
+    file: Path, plot: Path | None, html: Path | None, compare: list[Path], ratio: float | None, select: str, as_json: bool
+) -> None:
     from ..attribution_file import load_attribution
     from ..report.counts import RATIOS, taken_counts, usable_ratios
     from ..report.layer_table import layer_rows
-    from ..selection import RULES
+    from ..report.overlap_data import overlap_data
+    from ..selection import RULES, checked_rule
 
     attribution = load_attribution(file)
+    others = [load_attribution(other) for other in compare]
+    rule = checked_rule(select)
+    overlap = overlap_data([attribution, *others], ratio, rule)
     ratios = usable_ratios(attribution, RATIOS)
     rows = layer_rows(attribution, ratios)
     counts = {rule: taken_counts(attribution, rule, ratios) for rule in RULES}
@@ -79,7 +94,7 @@ def _inspect_attribution(file: Path, plot: Path | None, html: Path | None, as_js
 
         save_png(attribution_figure(attribution), plot)
     if html is not None:
-        _write_html(attribution, html)
+        _write_html(attribution, others, ratio, rule, html)
     if as_json:
         layers = [
             {"name": row.name, "label": row.label, "weights": row.size, "positive_mass": row.positive, "negative_mass": row.negative}
@@ -94,10 +109,14 @@ def _inspect_attribution(file: Path, plot: Path | None, html: Path | None, as_js
             "layers": layers,
             "ratios": list(ratios),
             "weights_taken": counts,
+            "overlap": overlap and {key: value for key, value in overlap.items() if key != "layers"},
         }
         show(result, True, "")
     else:
         _print(attribution, rows, ratios, counts)
+        if overlap is not None:
+            for number in range(1, len(others) + 1):
+                print(overlap["pairs"][0][number]["sentence"])
 
 
 def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], counts: dict[Any, list[int]]) -> None:
@@ -135,16 +154,15 @@ def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], count
     console.print(rules)
 
 
-def _write_html(attribution: Attribution, path: Path) -> None:
-    from ..report.html import Report, ReportImage, ReportSection, settings_table, write_report
+def _write_html(attribution: Attribution, others: list[Attribution], ratio: float | None, rule: Rule, path: Path) -> None:
+    from ..report.html import Report, ReportSection, ReportViewer, settings_table, write_report
+    from ..report.interactive import shown_data
     from ..report.layer_table import layer_report_table
-    from ..report.plot import attribution_figure
-    from ..report.png import png_bytes
 
     concept = str(attribution.info.get("concept"))
-    picture = ReportImage(png_bytes(attribution_figure(attribution)), f"Attribution of {concept} by layer and timestep")
+    data = shown_data(attribution, tuple(others), ratio, rule)
     sections = [
-        ReportSection("Where the concept is drawn", [picture]),
+        ReportSection("Where the concept is drawn", [ReportViewer(data)]),
         ReportSection("Layers", [layer_report_table(attribution)]),
         ReportSection("Settings", [settings_table(attribution.info)]),
     ]

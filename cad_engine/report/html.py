@@ -1,4 +1,6 @@
-"""Self-contained HTML reports: one file, no scripts, nothing loaded from anywhere; light and dark; readable by screen readers.
+"""Self-contained HTML reports: one file, nothing loaded from anywhere; light and dark; readable by screen readers.
+
+The one script that a page can have is the viewer's (see interactive.py), and only in a report that has a ReportViewer.
 
 Whatever text a report is given is escaped here, and nowhere else: callers hand over plain text.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import written_whole
+from .interactive import json_for_html, script_hash, viewer_script, viewer_style
 from .style import STYLE
 from .text import shortened
 
@@ -68,11 +71,21 @@ class ReportImage:
 
 
 @dataclass(frozen=True)
+class ReportViewer:
+    """An Attribution Viewer to work with: its data, see interactive.shown_data."""
+
+    data: Mapping[str, Any]
+
+
+Block = str | ReportTable | ReportImage | ReportViewer
+
+
+@dataclass(frozen=True)
 class ReportSection:
     """A heading and what stands under it; a str is a paragraph."""
 
     heading: str
-    blocks: Sequence[str | ReportTable | ReportImage]
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
@@ -127,17 +140,20 @@ def render_report(report: Report) -> str:
     )
     navigation = f'<nav aria-label="Sections"><ul>{contents}</ul></nav>' if len(sections) > 1 else ""
     title = _text(report.title, TITLE_LIMIT)
-    # The policy holds even against a mistake in escaping: no script, no request, whatever the page contains.
+    script = viewer_script() if any(isinstance(block, ReportViewer) for section in report.sections for block in section.blocks) else ""
+    # The policy holds even against a mistake in escaping: no other script, no request, whatever the page contains.
+    scripts = f"; script-src '{script_hash(script)}'" if script else ""
+    style = STYLE + (viewer_style() if script else "")
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{scripts}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-{STYLE}</style>
+{style}</style>
 </head>
 <body>
 <header>
@@ -147,6 +163,7 @@ def render_report(report: Report) -> str:
 </header>
 <main>
 {"".join(sections)}</main>
+{f"<script>{script}</script>" if script else ""}
 </body>
 </html>
 """
@@ -157,15 +174,19 @@ def _text(text: str, limit: int) -> str:
 
 
 def _section(number: int, section: ReportSection) -> str:
-    blocks = "".join(_block(block) for block in section.blocks)
+    blocks = "".join(_block(block, f"data-{number}-{place}") for place, block in enumerate(section.blocks))
     heading = _text(section.heading, TITLE_LIMIT)
     opening = f'<section id="section-{number}" aria-labelledby="heading-{number}">\n<h2 id="heading-{number}">'
     return f"{opening}{heading}</h2>\n{blocks}</section>\n"
 
 
-def _block(block: str | ReportTable | ReportImage) -> str:
+def _block(block: Block, key: str) -> str:
     if isinstance(block, str):
         return f"<p>{_text(block, TEXT_LIMIT)}</p>\n"
+    if isinstance(block, ReportViewer):
+        without = "<noscript><p>The map needs JavaScript, which is off in this browser.</p></noscript>"
+        data = f'<script type="application/json" id="{key}">{json_for_html(block.data)}</script>'
+        return f'<div data-cad-viewer="{key}"></div>{without}{data}\n'
     if isinstance(block, ReportImage):
         caption = f"<figcaption>{_text(block.caption, TEXT_LIMIT)}</figcaption>" if block.caption else ""
         width, height = struct.unpack(">II", block.png[16:24])  # where every PNG has its size

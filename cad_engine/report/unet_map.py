@@ -119,3 +119,35 @@ def u_order(names: Iterable[str]) -> list[str]:
 def layer_label(name: str) -> str:
     """A short name of a weight for people: "in 4 · block 0 · ff out"."""
     return locate(name).label
+
+
+_LEVELS = {"sd1": (4, 3), "sd2": (4, 3), "sdxl": (3, 3), "sandbox": (2, 2)}
+"""Of each family: levels of resolution, and how many numbered blocks each has on the way down and as many on the way up."""
+_LATENT = {"sd1": 64, "sdxl": 128, "sandbox": 8}
+"""Sides of the latent that is painted when nothing else is asked for; Stable Diffusion 2 has two."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a UNet: how many `levels` of resolution, and how many numbered blocks `per_level` on each of its two ways.
+
+    `sizes` are those of the latent at each level, "64 \u00d7 64", or parts of the first one's, "1/2", where it is not known.
+    """
+
+    levels: int
+    per_level: int
+    sizes: tuple[str, ...]
+
+
+def unet_shape(family: object, size: object = None) -> Shape | None:
+    """The shape of a UNet of `family` that works on latents of `size` (height, width), None for its own; None for a family unknown here."""
+    if not isinstance(family, str) or family not in _LEVELS:
+        return None
+    levels, per_level = _LEVELS[family]
+    if isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int and 0 < side <= 10**6 for side in size):
+        height, width = size
+    elif family in _LATENT:
+        height = width = _LATENT[family]
+    else:
+        return Shape(levels, per_level, ("1", *(f"1/{2**level}" for level in range(1, levels))))
+    return Shape(levels, per_level, tuple(f"{-(-height // 2**level)} \u00d7 {-(-width // 2**level)}" for level in range(levels)))

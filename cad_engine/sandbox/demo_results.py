@@ -12,9 +12,9 @@ from ..edit import Edit
 from ..edit_file import save_edit
 from ..files import written_whole
 from ..report.grid import GridRow, before_after_grid
-from ..report.html import Report, ReportImage, ReportSection, ReportTable, Share, settings_table, write_report
+from ..report.html import Report, ReportImage, ReportSection, ReportTable, ReportViewer, Share, settings_table, write_report
+from ..report.interactive import shown_data
 from ..report.layer_table import layer_report_table
-from ..report.plot import attribution_figure
 from ..report.png import png_bytes, save_png
 from .evaluation import Painted
 
@@ -31,7 +31,7 @@ def write_results(
     """Write report.html, grid.png, attribution.safetensors, edit.safetensors and results.json into `out`."""
     objective, concept = results["objective"], results["concept"]
     grid = before_after_grid(_grid_rows(concept, painted), verdict="the judge sees what the prompt asks for")
-    figure = attribution_figure(attribution, ratio=results["ratio"], rule=results["selection"])
+    view = ReportViewer(shown_data(attribution, ratio=None if attribution.solved else results["ratio"], rule=results["selection"]))
     names = {"before": "Before", "after": "After the edit", "random_weights": "Control: as many random weights"}
     table = ReportTable(
         ["", f"Pictures of “{concept}” that show it", "Other pictures with shape, colour and style right"],
@@ -52,7 +52,7 @@ def write_results(
         ReportSection("Result", [table, ReportImage(png_bytes(grid), "Pictures before and after the edit, same seeds")]),
         ReportSection(
             "Where the concept is drawn",
-            [ReportImage(png_bytes(figure), "Positive and negative attribution by layer and timestep"), layer_report_table(attribution)],
+            [view, layer_report_table(attribution)],
         ),
         ReportSection("Settings", [settings_table({**results, "attribution": attribution.info})]),
     ]

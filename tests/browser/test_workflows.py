@@ -43,15 +43,15 @@ NOT_THERE = {
 LORA = "MoXinV1.safetensors"
 EDIT_MAKER = "cad_erase_artist_style_sd15"
 PAINTED = {
-    "cad_sandbox_erase_before_after": 4 * 9 + 1,
+    "cad_sandbox_erase_before_after": 4 * 9,
     "cad_several_concepts": 6 * 9,
     "cad_amplify_from_images": 4 * 9 + 24 + 5,
-    "cad_erase_artist_style_sd15": 4 * 2 + 1,
-    "cad_erase_object_sdxl": 4 + 1,
+    "cad_erase_artist_style_sd15": 4 * 2,
+    "cad_erase_object_sdxl": 4,
     "cad_apply_shared_edit": 4 * 2,
     "cad_combine_with_lora": 3 * 2,
 }
-"""How many pictures each leaves when it is run, the viewer's among them."""
+"""How many pictures each leaves when it is run."""
 
 
 def workflow(name: str) -> dict[str, Any]:

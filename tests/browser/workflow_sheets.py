@@ -193,7 +193,7 @@ def pictures(concept: str, settings: Mapping[str, Any], sampling: Mapping[str, A
 
 
 def viewer(sheet: Sheet, attribution: Node) -> Node:
-    look = Look(width=640, height=1100)
+    look = Look(width=640, height=960)
     return sheet.node("CADAttributionViewer", look, attribution=attribution, ratio=0.0, selection="global", layers="")
 
 
@@ -215,7 +215,7 @@ def erase_before_after() -> Sheet:
     model, clip, vae, loader = sandbox(sheet)
     found = attribute(sheet, model, clip, "star", base="shape", contexts="\n".join(SHAPE_CONTEXTS), **BRISK)
     shown = viewer(sheet, found)
-    erased = erase(sheet, model, found)
+    erased = erase(sheet, model, shown[1])
     star = text(sheet, "Prompt with the concept", clip, "a blue star in dotted style")
     ring = text(sheet, "Prompt without the concept", clip, "a blue ring in dotted style")
     studio = sandbox_studio(sheet, clip, vae, batch=9)
@@ -230,9 +230,9 @@ shapes, 64 x 64 pixels. All of this takes a few minutes on a CPU.
 
 1. **CAD Attribute** lets the model paint stars and other things, and looks for the few weights to change so that *star* paints what *shape*
 paints, and everything else stays. After each of two **rounds** it looks at what the changed model paints.
-2. **CAD Erase** makes these changes, in a copy of the model. Its ratio of 0 is *automatic*: all that was found.
-3. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
-4. **Attribution Viewer**, far right, shows where in the model these weights are.
+2. **Attribution Viewer** is a map of where in the model these weights are. Click its layers to leave some out.
+3. **CAD Erase** makes these changes, in a copy of the model. Its ratio of 0 is *automatic*: all that was found.
+4. The same pictures are painted *before*, with the model as it is, and *after*, with the copy.
 
 ## What to expect
 
@@ -254,7 +254,7 @@ Without it the edit rests on what you named alone.
 - **method**: *paper* ranks the weights in one go. It takes seconds and costs other pictures much. It needs a ratio in CAD Erase: try 0.03
 with the selection *row*.
 - **strength** of CAD Erase: 0.5 goes half the way. The attribution is not computed again.
-- **ratio**: 0.001 takes the strongest of the changes alone. Give the viewer the same ratio to see them marked.
+- **ratio**: 0.001 takes the strongest of the changes alone. The viewer's own slider shows, without a run, how many that are.
 
 The sandbox knows the shapes circle, square, triangle, star, heart, cross, ring, arrow and hexagon, the colours red, green, blue, yellow,
 purple and black, and the styles plain, outline, dotted, striped, blurry and negative.
@@ -262,9 +262,9 @@ purple and black, and the styles plain, outline, dotted, striped, blurry and neg
     )
     sheet.column(start, knobs)
     sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
-    sheet.column(group("3 · Change them", [erased]), studio.group("4 · What to paint", star, ring))
+    sheet.column(group("3 · Look, and choose layers", [shown]))
+    sheet.column(group("4 · Change them", [erased]), studio.group("5 · What to paint", star, ring))
     studio.compare({"star": star, "ring": ring}, model, erased)
-    sheet.column(group("Where the weights are", [shown]))
     return sheet
 
 
@@ -362,7 +362,7 @@ what should be there instead. In two **rounds** it looks for the few weights to 
 - **keep**: what must stay, one prompt per line; neighbours of the concept first, and some ordinary prompts.
 - **strength** of CAD Erase: lower it if the lighthouse suffers. The attribution is not computed again.
 - **checkpointing** and **batch**: the settings here need little memory. With memory to spare, switch *checkpointing* off and raise *batch*.
-- Layers to spare go into *layers* of the Attribution Viewer; connect its *attribution* to CAD Erase then.
+- Layers to spare: click them in the Attribution Viewer, and connect its *attribution* to CAD Erase.
 """,
     )
     sheet.column(start, knobs)

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,16 @@ def node_problems(errors: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Pro
 
 
 class Server:
-    """ComfyUI with the pack in `folder`/custom_nodes; everything it writes is below `folder`.
+    """ComfyUI with the pack in `folder`/custom_nodes; everything it writes is below `folder`. `arguments` are further ones of its own.
 
     Attributes:
         folder: the base directory, with `models`, `input`, `output`, `temp` and `user` in it.
         url: where it listens; another one after `restart`.
     """
 
-    def __init__(self, root: Path, python: Path, folder: Path) -> None:
+    def __init__(self, root: Path, python: Path, folder: Path, arguments: Sequence[str] = ()) -> None:
         self.root, self.python, self.folder = root, python, folder
+        self._arguments = arguments
         self.models, self.input, self.output = folder / "models", folder / "input", folder / "output"
         self.temp, self.user = folder / "temp", folder / "user"
         self.url = ""
@@ -169,6 +170,7 @@ class Server:
         arguments = [
             *("--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(self.folder)),
             *("--database-url", f"sqlite:///{self.user / 'comfyui.db'}", "--preview-method", "latent2rgb"),
+            *self._arguments,
         ]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(

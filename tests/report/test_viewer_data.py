@@ -4,13 +4,14 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from cad_engine.attribution import Attribution
 from cad_engine.reduction import bin_edges
-from cad_engine.report.viewer_data import MAX_LAYERS, RATIOS, viewer_data
-from cad_engine.selection import RULES, select
+from cad_engine.report.viewer_data import MAX_LAYERS, viewer_data
+from cad_engine.selection import select
 from tests.report.attributions import SD15, SDXL, ff_names, random_attribution
 
 NAMES = ff_names(SD15)
@@ -33,7 +34,7 @@ def as_sent(data: dict[str, Any]) -> tuple[dict[str, Any], int]:
     return json.loads(text), len(text)
 
 
-@pytest.mark.parametrize(("steps", "limit"), [(10, 260_000), (50, 380_000), (1000, 380_000)])
+@pytest.mark.parametrize(("steps", "limit"), [(10, 420_000), (50, 500_000), (1000, 500_000)])
 def test_size_for_sdxl(steps: int, limit: int) -> None:
     data, size = as_sent(viewer_data(as_large_as_sdxl(ff_names(SDXL), steps)))
     assert 100_000 < size < limit
@@ -109,19 +110,95 @@ def test_a_threshold_for_any_ratio_can_be_read_off() -> None:
         assert data["edges"][bin_number] * (1 - 1e-5) <= exact <= data["edges"][bin_number + 1]
 
 
+def share_count(ratio: float, total: int) -> int:
+    return math.floor(round(ratio * total, 9))
+
+
+@pytest.mark.parametrize("keep_ratio", [None, 0.05])
 @pytest.mark.parametrize("objective", ["erase", "amplify"])
-def test_counts_are_those_of_the_selection(objective: str) -> None:
-    attribution = random_attribution(NAMES, objective=objective, shape=(24, 600))
+def test_what_the_row_rules_take_follows_for_any_ratio(objective: str, keep_ratio: float | None) -> None:
+    attribution = random_attribution(NAMES, objective=objective, shape=(24, 600), keep_ratio=keep_ratio)
     chosen = NAMES[3:9]
     data, _ = as_sent(viewer_data(attribution, chosen))
-    assert data["ratios"] == list(RATIOS)
-    for rule in RULES:
-        assert data["taken"][rule] == [sum(map(len, select(attribution, ratio, rule, layers=chosen).values())) for ratio in RATIOS]
     assert [layer["name"] for layer in data["layers"] if layer["chosen"]] == chosen
-    for rule in ("row", "row_min1"):
-        whole = [{name: len(index) for name, index in select(attribution, ratio, rule).items()} for ratio in RATIOS]
+    sign = 1 if objective == "erase" else -1
+    for ratio in (0.0005, 0.003, 0.02, 0.05):
+        for rule, least in (("row", 0), ("row_min1", 1)):
+            taken = select(attribution, ratio, rule)  # type: ignore[arg-type]
+            for described in data["layers"]:
+                layer, k = attribution.layers[described["name"]], max(least, share_count(ratio, 600))
+                index = taken.get(described["name"], torch.empty(0, dtype=torch.int64))
+                assert sum(rows * min(k, right) for right, rows in described["rows_by_count"]) == len(index)
+                if not len(index):
+                    continue
+                exact = float((layer.score[torch.searchsorted(layer.index, index)] * sign).sum())
+                ranks, sums = zip(*described["sums_by_rank"], strict=True)
+                assert np.interp(k, (0, *ranks), (0, *sums)) == pytest.approx(exact, rel=0.01)
+
+
+@pytest.mark.parametrize("objective", ["erase", "amplify"])
+def test_the_sum_of_what_a_threshold_takes_follows(objective: str) -> None:
+    attribution = random_attribution(NAMES, objective=objective, shape=(64, 320))
+    side, sign = (0, 1) if objective == "erase" else (1, -1)
+    data, _ = as_sent(viewer_data(attribution))
+    scores = torch.cat([layer.score * sign for layer in attribution.layers.values()])
+    for first in (40, 60, 70):
+        told = 0.0
         for layer in data["layers"]:
-            assert layer[rule] == [counts.get(layer["name"], 0) for counts in whole]
+            start, *counts = layer["histogram"][side]
+            told += sum(count * data["typical"][start + n] for n, count in enumerate(counts) if start + n >= first)
+        assert told == pytest.approx(float(scores[scores >= data["edges"][first]].double().sum()), rel=1e-3)
+
+
+def test_the_strongest_rows_with_their_counts() -> None:
+    attribution = random_attribution(NAMES[:4], shape=(300, 64))
+    data, _ = as_sent(viewer_data(attribution))
+    octaves = data["octaves"]
+    for described in data["layers"]:
+        layer = attribution.layers[described["name"]]
+        score = torch.zeros(300 * 64)
+        score[layer.index] = layer.score
+        score = score.reshape(300, 64)
+        mass = layer.row_mass.abs().sum(dim=1)
+        numbers = [row[0] for row in described["rows"]]
+        assert numbers == mass.sort(descending=True, stable=True).indices[:256].tolist()
+        for number, positive, negative, first, *counts in described["rows"]:
+            assert [positive, negative] == pytest.approx(layer.row_mass[number].tolist(), rel=1e-2)
+            right = score[number][score[number] > 0]
+            assert sum(counts) == len(right)
+            for place, count in enumerate(counts[1:], start=first + 1):
+                assert count == int(((right >= octaves[place]) & (right < octaves[place + 1])).sum())
+
+
+def test_neurons_and_heads_by_their_sums() -> None:
+    names = ["diffusion_model.middle_block.1.transformer_blocks.0.ff.net.2.weight"]
+    (unit,) = [layer["units"] for layer in viewer_data(random_attribution(names, shape=(16, 40)))["layers"]]
+    sums = random_attribution(names, shape=(16, 40)).layers[names[0]].column_sum
+    assert sums is not None
+    assert (unit["kind"], unit["total"]) == ("neuron", 40)
+    assert [number for number, _ in unit["listed"]] == sums.abs().sort(descending=True, stable=True).indices.tolist()
+    assert [value for _, value in unit["listed"]] == pytest.approx(sums[[number for number, _ in unit["listed"]]].tolist(), rel=1e-2)
+    assert viewer_data(random_attribution([NAMES[0]]))["layers"][0]["units"] is None
+
+
+def test_scores_per_harm_are_not_added_up() -> None:
+    attribution = random_attribution(NAMES[:3])
+    attribution.info["score"] = "attribution per harm"
+    data = viewer_data(attribution)
+    assert data["score"] == "attribution per harm"
+    assert all(layer["sums_by_rank"] is None for layer in data["layers"])
+
+
+def test_the_shape_of_the_unet() -> None:
+    attribution = random_attribution(NAMES)
+    assert viewer_data(attribution)["unet"] is None
+    attribution.info["family"] = "sd1"
+    sizes = ["64 \u00d7 64", "32 \u00d7 32", "16 \u00d7 16", "8 \u00d7 8"]
+    assert viewer_data(attribution)["unet"] == {"levels": 4, "per_level": 3, "sizes": sizes}
+    attribution.info["size"] = [64, 96]
+    assert viewer_data(attribution)["unet"]["sizes"] == ["64 \u00d7 96", "32 \u00d7 48", "16 \u00d7 24", "8 \u00d7 12"]
+    attribution.info |= {"family": "sd2", "size": ["<b>", 10**100]}
+    assert viewer_data(attribution)["unet"]["sizes"] == ["1", "1/2", "1/4", "1/8"]
 
 
 def test_many_timesteps_are_summed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from .objective import Kind, Objective, amplify_objective, erase_objective
 from .progress import Progress, silent
 from .rounds import solve
 from .schedule import Spacing
+from .step_down import Footprint, stepping_down
 from .trajectory import Point, sample_trajectories, together
 from .while_sampling import Prompts, scores_while_sampling
 
@@ -257,11 +258,23 @@ def attribute_concept(
 ) -> Attribution:
     """Attribution of the chosen components to the concept; `info` is added to what the result says of itself.
 
-    Raises CadError for settings that make no sense.
+    Where the device runs out of memory it begins anew with a smaller batch, then with checkpointing (see step_down.py). Raises CadError for
+    settings that make no sense, and when the smallest batch does not fit.
     """
     settings.check()
+
+    def attributed(footprint: Footprint) -> Attribution:
+        fitting = replace(settings, batch=footprint.batch, checkpointing=footprint.checkpointing)
+        return _attribute(denoiser, fitting, latents, progress, info or {})
+
+    return stepping_down(attributed, Footprint(settings.batch, settings.checkpointing))
+
+
+def _attribute(
+    denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None, progress: Progress, info: Mapping[str, Any]
+) -> Attribution:
     names = choose_layers(denoiser.layers, settings.components)
-    described = {**attribution_info(denoiser, settings, None if latents is None else len(latents)), **(info or {})}
+    described = {**attribution_info(denoiser, settings, None if latents is None else len(latents)), **info}
     if settings.rounds:
         maker = concept_goals(denoiser, settings)
         solution = solve(

@@ -141,14 +141,14 @@ class _Solver:
         done: list[Round] = []
         kappa = FIRST_KAPPA
         for number in range(rounds):
-            self._begin(number + 1, len(goals))
+            self._begin(number + 1, goals)
             if number:
                 with edited(self.denoiser, self._changes(D)):
                     sampled = self.maker.sampled_now(self._alive)
                 goals = self.maker.again(sampled, self._alive)
             seed = self.seed + number
             looked_at, sketched = goals.some(LOOKED_AT, seed), goals.some(SKETCHED, seed)
-            self._begin(number + 1, len(goals))
+            self._begin(number + 1, goals)
             if number:
                 value = self._values(looked_at, D)
                 if value[0] <= GONE * goals.loss_of_base and value[1] <= KEPT:
@@ -169,9 +169,10 @@ class _Solver:
             self._changes(D), self.candidates.by_layer(D.square() * self.candidates.h), done, self.candidates.masses, goals.push
         )
 
-    def _begin(self, number: int, samples: int) -> None:
-        """Progress of a round: its samples once for gradients, and once for each look at L."""
-        self._stage, self._done, self._total = f"round {number}", 0, samples * (2 + LOOKS)
+    def _begin(self, number: int, goals: Goals) -> None:
+        """Progress of a round: samples for gradients, and others for each look at L."""
+        total = min(len(goals), SKETCHED) + (1 + LOOKS) * min(len(goals), LOOKED_AT)
+        self._stage, self._done, self._total = f"round {number}", 0, total
         self.progress(self._stage, 0, self._total)
 
     def _count(self, part: str, done: int, of: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,9 +54,25 @@ def random_denoiser(model: str, device: str, dtype: torch.dtype) -> RandomDenois
     return RandomDenoiser(parts.pipeline(), model, "epsilon", parts.schedule, f"random {model}")  # type: ignore[arg-type]
 
 
-def memory(device: str) -> float:
-    """The peak so far, in GiB."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+class PeakMemory:
+    """The most memory that is taken from its making on, beyond what was taken then: PyTorch's on a GPU, else the process's (Linux)."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+            self._before = _resident("VmRSS")
+
+    def gib(self) -> float:
+        """In GiB."""
+        peak = torch.cuda.max_memory_allocated() if self.device == "cuda" else _resident("VmHWM")
+        return (peak - self._before) / 2**30
+
+
+def _resident(name: str) -> int:
+    """Bytes of the process by one of the names that Linux gives them."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

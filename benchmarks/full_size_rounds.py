@@ -5,7 +5,7 @@ What they find means nothing; shapes, memory and time are those of real weights.
     python -m benchmarks.full_size_rounds --model sd1                    # 512 x 512 pixels
     python -m benchmarks.full_size_rounds --model sdxl --latent 32       # a quarter of SDXL's side
 
-Memory is the process's peak beyond what the loaded model takes (Linux and macOS), on a GPU what PyTorch has allocated beyond it.
+Memory is the process's peak beyond what the loaded model takes (Linux), on a GPU what PyTorch has allocated beyond it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, memory, random_denoiser
+from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, PeakMemory, random_denoiser
 from cad_engine import cost
 from cad_engine.components import choose_layers
 from cad_engine.concept import ConceptSettings, concept_goals
@@ -36,7 +36,7 @@ def measure(model: str, latent: int, device: str, dtype: torch.dtype, batch: int
         began = time.perf_counter()
         denoiser.eps(x.to(device), 500, c)
         forward = time.perf_counter() - began
-    before = memory(device)
+    memory = PeakMemory(device)
     few = ConceptSettings("a", "b", keep=("c", "d"), rounds=1, trajectories=1, steps=1, batch=batch, size=(latent, latent))
     began = time.perf_counter()
     solution = solve(denoiser, concept_goals(denoiser, few), names, rounds=1, batch=batch, checkpointing=checkpointing)
@@ -55,7 +55,7 @@ def measure(model: str, latent: int, device: str, dtype: torch.dtype, batch: int
         "seconds": round(seconds, 2),
         "evaluations_at_most": evaluations,
         "model_gib": round(sum(p.numel() * p.element_size() for p in denoiser.unet.parameters()) / 2**30, 2),
-        "extra_memory_gib": round(memory(device) - before, 2),
+        "extra_memory_gib": round(memory.gib(), 2),
         "machine": machine(),
     }
 

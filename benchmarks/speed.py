@@ -9,7 +9,7 @@ A step is a forward of the UNet on one sample and a backward, with gradients of 
 - `floor`: the same forward and backward of a frozen UNet down to its first feed-forward layer, which gives no gradient of any weight;
 - `plain`: autograd with gradients of all parameters, kept and summed in a second copy, as the paper's reference code does.
 
-Each way runs in a process of its own for its memory (the peak beyond the model's; Linux and macOS), and all by turns in one process for
+Each way runs in a process of its own for its memory (the peak beyond the model's; Linux), and all by turns in one process for
 their time, of which the medians are compared.
 """
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, RandomDenoiser, memory, random_denoiser
+from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, PeakMemory, RandomDenoiser, random_denoiser
 from cad_engine.accumulator import GradientAccumulator
 from cad_engine.components import choose_layers
 from cad_engine.gradients import captured_gradients
@@ -99,10 +99,10 @@ class Steps:
 def extra_memory(model: str, latent: int, device: str, dtype: torch.dtype, way: str) -> float:
     """GiB that two steps of `way` take beyond the model; to be called in a fresh process."""
     steps = Steps(random_denoiser(model, device, dtype), latent)
-    before = memory(device)
+    memory = PeakMemory(device)
     for _ in range(2):
         steps.way(way)()
-    return memory(device) - before
+    return memory.gib()
 
 
 def seconds(model: str, latent: int, device: str, dtype: torch.dtype, ways: list[str], repeats: int) -> dict[str, float]:

@@ -111,8 +111,12 @@ def known(result: Result, node: Node) -> bool:
 
 def test_a_result_is_known_after_a_restart_and_only_for_the_same_model_and_settings(server: Server) -> None:
     def run(graph: Graph) -> Result:
-        server.free(cache=True)
-        return server.run(graph.prompt).check()
+        for _ in range(5):
+            server.free(cache=True)
+            result = server.run(graph.prompt).check()
+            if result.executed:  # else ComfyUI still had its own results: on a busy machine it frees them late
+                break
+        return result
 
     graph, node, _ = attribution_graph(seed=21, cache=True, **QUICK)
     assert not known(run(graph), node)

@@ -25,7 +25,7 @@ model_fingerprint = pack.part("nodes.model_fingerprint")
 supported_model = pack.part("nodes.supported_model")
 
 ANSWER: dict[str, bool] = {}
-SETTINGS = concept.ConceptSettings("concept", base="base", trajectories=2, steps=2, batch=2)
+SETTINGS = concept.ConceptSettings("concept", base="base", trajectories=2, steps=4, batch=1)
 IN_ROUNDS = concept.ConceptSettings("concept", base="base", keep=("kept",), rounds=2, trajectories=2, steps=2, cfg=1.0, batch=4)
 
 

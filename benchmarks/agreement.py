@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from cad_engine.checkpoints.load import load_model
 from cad_engine.components import choose_layers
 from cad_engine.objective import Objective, Target
 from cad_engine.schedule import Spacing
-from cad_engine.trajectory import sample_trajectories
+from cad_engine.trajectory import Sampling, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 
 CFG, RATIO = 3.0, 0.01
@@ -76,8 +76,17 @@ class Agreement:
     def _at(self, wanted: Mapping[int, range], seed: int) -> dict[str, Tensor]:
         """Scores at the states before the `wanted` steps of each picture."""
         concept, empty = self.denoiser.encode_prompt(self.concept), self.denoiser.encode_prompt("")
-        sampling = {"trajectories": len(wanted), "steps": MANY_STEPS, "cfg": CFG, "seed": seed, "batch": 50}
-        points, _ = sample_trajectories(self.denoiser, concept, empty, spacing="leading", **sampling)  # type: ignore[arg-type]
+        points, _ = sample_trajectories(
+            self.denoiser,
+            concept,
+            empty,
+            trajectories=len(wanted),
+            steps=MANY_STEPS,
+            cfg=CFG,
+            seed=seed,
+            batch=50,
+            spacing="leading",
+        )
         targets = []
         for step, point in enumerate(points):
             which = [number for number, steps in wanted.items() if step in steps]
@@ -100,11 +109,8 @@ class Agreement:
         """This project's: every state of few pictures of few steps."""
         encode = self.denoiser.encode_prompt
         prompts = Prompts(encode(self.concept), encode(self.base) if self.base else None, None, encode(""))
-        sampling = {"trajectories": pictures, "steps": steps, "cfg": CFG, "batch": 20, "latent_shape": self.denoiser.latent_shape}
-        found = [
-            scores_while_sampling(self.denoiser, prompts, self.names, seed=seed * 1000, spacing=spacing, **sampling)[0]  # type: ignore[arg-type]
-            for seed in range(seeds)
-        ]
+        sampling = Sampling(pictures, steps, CFG, 0, 20, spacing, self.denoiser.latent_shape)
+        found = [scores_while_sampling(self.denoiser, prompts, self.names, replace(sampling, seed=seed * 1000))[0] for seed in range(seeds)]
         predictions = pictures * (forwards_each(steps, CFG, bool(self.base), False) + steps)
         return self._row(f"{pictures} pictures of {steps} steps, {spacing}", predictions, pictures * steps, found)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,23 @@ def _resident(name: str) -> int:
     """Bytes of the process by one of the names that Linux gives them."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def full_size_parser(benchmark: str, description: str | None, latent: int) -> argparse.ArgumentParser:
+    """What every benchmark at full size can be asked for; `latent` is the default side."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}", description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--model", choices=list(UNETS), default="sd1")
+    parser.add_argument("--latent", type=int, default=latent, help="side of the latents; 64 is 512 pixels")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def write_json(found: dict[str, Any], path: Path | None) -> None:
+    """Print what was measured, and keep it in `path` where there is one."""
+    text = json.dumps(found, indent=2)
+    if path is not None:
+        path.write_text(text + "\n", encoding="utf-8")
+    print(text)

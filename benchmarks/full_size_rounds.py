@@ -11,18 +11,17 @@ Memory is the process's peak beyond what the loaded model takes (Linux), on a GP
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, PeakMemory, random_denoiser
+from benchmarks.full_size import PIXELS_PER_LATENT, PeakMemory, full_size_parser, random_denoiser, write_json
 from cad_engine import cost
 from cad_engine.components import choose_layers
-from cad_engine.concept import ConceptSettings, concept_goals
+from cad_engine.concept import concept_goals
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.rounds import solve
 
 
@@ -62,22 +61,13 @@ def measure(model: str, latent: int, device: str, dtype: torch.dtype, batch: int
 
 def main() -> None:
     """Measure what the command line asks for and print it as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.full_size_rounds", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", choices=list(UNETS), default="sd1")
-    parser.add_argument("--latent", type=int, default=64, help="side of the latents; 64 is 512 pixels")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser = full_size_parser("full_size_rounds", __doc__, latent=64)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
     found = measure(options.model, options.latent, options.device, dtype, options.batch, options.checkpointing)
-    text = json.dumps(found, indent=2)
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    write_json(found, options.json)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,18 @@ their time, of which the medians are compared.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, PeakMemory, RandomDenoiser, random_denoiser
+from benchmarks.full_size import PIXELS_PER_LATENT, PeakMemory, RandomDenoiser, full_size_parser, random_denoiser, write_json
 from cad_engine.accumulator import GradientAccumulator
 from cad_engine.components import choose_layers
 from cad_engine.gradients import captured_gradients
@@ -107,7 +105,8 @@ def extra_memory(model: str, latent: int, device: str, dtype: torch.dtype, way: 
 
 def seconds(model: str, latent: int, device: str, dtype: torch.dtype, ways: list[str], repeats: int) -> dict[str, float]:
     """The median of a step of each way, by turns, after one of each that does not count."""
-    steps, found = Steps(random_denoiser(model, device, dtype), latent), {way: [] for way in ways}  # type: ignore[var-annotated]
+    steps = Steps(random_denoiser(model, device, dtype), latent)
+    found: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(repeats + 1):
         for way in ways:
             began = time.perf_counter()
@@ -147,24 +146,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure what the command line asks for and print it as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", choices=list(UNETS), default="sd1")
-    parser.add_argument("--latent", type=int, default=32, help="side of the latents; 64 is 512 pixels")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser = full_size_parser("speed", __doc__, latent=32)
     parser.add_argument("--way", action="append", choices=WAYS, help="only this; may be repeated; default all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory-of", choices=WAYS, help="only print the extra memory of this way, in GiB")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.memory_of is not None:
         print(extra_memory(options.model, options.latent, options.device, getattr(torch, options.dtype), options.memory_of))
         return
-    text = json.dumps(measure(options), indent=2)
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    write_json(measure(options), options.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from cad_engine.attribution import Attribution, attribute
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
 from cad_engine.components import choose_layers
-from cad_engine.concept import ConceptSettings, attribution_info, concept_objective
+from cad_engine.concept import attribution_info, concept_objective
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit import Edit, ablation, applied
 from cad_engine.erasure import edit_from_attribution, layer_shapes, random_control
 from cad_engine.objective import Objective

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .concept import ConceptSettings
+from .concept_settings import ConceptSettings
 from .keep import trajectories_each
 from .plan import Plan, forwards
 from .rounds import LOOKED_AT, LOOKS, SKETCHED

@@ -8,7 +8,6 @@ under them and under the empty prompt, and at the states of J under the empty pr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,22 +18,7 @@ from .goals import Goals
 from .plan import Picture, Plan, in_batches
 from .progress import Progress, silent
 from .push import push
-from .schedule import Spacing
-from .trajectory import guided_eps, initial_noise
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How states are sampled: `trajectories` says how many, all else as in trajectory.sample_trajectories."""
-
-    trajectories: int
-    steps: int
-    cfg: float
-    seed: int
-    batch: int
-    spacing: Spacing
-    latent_shape: tuple[int, int, int]
-
+from .trajectory import Sampling, guided_eps, initial_noise
 
 States = tuple[Tensor, Tensor]
 """Timesteps [n] and latents [n, C, H, W] on the CPU."""

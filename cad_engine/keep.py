@@ -16,8 +16,7 @@ from torch import Tensor
 from .denoiser import Conditioning, Denoiser
 from .objective import Objective
 from .progress import Progress, silent
-from .schedule import Spacing
-from .trajectory import sample_trajectories
+from .trajectory import Sampling, sample_trajectories
 
 
 @dataclass(frozen=True)
@@ -54,25 +53,18 @@ def kept_states(
     keep: Sequence[str],
     base: str,
     objective: Objective,
-    *,
-    trajectories: int,
-    steps: int,
-    cfg: float,
-    seed: int,
-    batch: int,
-    spacing: Spacing,
-    latent_shape: tuple[int, int, int],
+    sampling: Sampling,
     progress: Progress = silent,
 ) -> list[States]:
     """The states at which the prompts `keep`, "" and `base` ("" when there is none) are to stay, see above.
 
-    Sampling options are those of trajectory.sample_trajectories; `trajectories` is the number of the concept, whose seeds run from
-    `seed`, and those of the kept prompts follow them. Raises CadError as it does.
+    `sampling` is the concept's: the seeds of the kept prompts follow those of its trajectories. Raises CadError as
+    trajectory.sample_trajectories does.
     """
     empty = denoiser.encode_prompt("")
     prompts = [denoiser.encode_prompt(prompt) for prompt in keep]
-    each = trajectories_each(trajectories, len(keep))
-    total = len(keep) * -(-each // batch) * steps
+    each = trajectories_each(sampling.trajectories, len(keep))
+    total = len(keep) * -(-each // sampling.batch) * sampling.steps
     kept: list[States] = []
     for number, conditioning in enumerate(prompts):
 
@@ -84,12 +76,12 @@ def kept_states(
             conditioning,
             empty,
             trajectories=each,
-            steps=steps,
-            cfg=cfg,
-            seed=seed + trajectories + number * each,
-            batch=batch,
-            spacing=spacing,
-            latent_shape=latent_shape,
+            steps=sampling.steps,
+            cfg=sampling.cfg,
+            seed=sampling.seed + sampling.trajectories + number * each,
+            batch=sampling.batch,
+            spacing=sampling.spacing,
+            latent_shape=sampling.latent_shape,
             progress=staged,
         )
         t = torch.tensor([point.t for point in points]).repeat_interleave(each)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .concept import ConceptSettings
+from .concept_settings import ConceptSettings
 from .errors import CadError, shown
 from .objective import Kind
 from .variations import neighbours, varied
@@ -14,6 +14,8 @@ from .vocabulary import Vocabulary
 
 METHODS = {"rounds": ("cross_attention_kv",), "per harm": ("ff", "attention"), "paper": ("ff",)}
 """Each with the components (see components.GROUPS) that it is for, when nobody says which."""
+ROUNDS = 5
+"""At most so many, when nobody says how many: concepts that are drawn in many places need the last two (docs/erasing.md)."""
 
 
 @dataclass(frozen=True)

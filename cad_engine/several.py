@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from .attribution import Attribution
-from .concept import ConceptSettings, attribute_concept
+from .concept import attribute_concept
+from .concept_settings import ConceptSettings
 from .contexts import PLACE, pairs
 from .denoiser import Denoiser
 from .edit import Edit, applied, combine, single

@@ -15,6 +15,19 @@ from .schedule import Spacing
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How pictures are sampled, see sample_trajectories; `latent_shape` is (channels, height, width), `batch` how many go together."""
+
+    trajectories: int
+    steps: int
+    cfg: float
+    seed: int
+    batch: int
+    spacing: Spacing
+    latent_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Point:
     """All trajectories at one timestep.
 

@@ -14,7 +14,7 @@ import random
 import re
 from dataclasses import replace
 
-from .concept import ConceptSettings
+from .concept_settings import ConceptSettings
 from .contexts import PLACE
 from .vocabulary import Vocabulary
 

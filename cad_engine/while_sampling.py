@@ -15,8 +15,7 @@ from .accumulator import GradientAccumulator
 from .denoiser import Conditioning, Denoiser
 from .gradients import captured_gradients
 from .progress import Progress, silent
-from .schedule import Spacing
-from .trajectory import initial_noise
+from .trajectory import Sampling, initial_noise
 
 
 @dataclass(frozen=True)
@@ -40,40 +39,33 @@ def scores_while_sampling(
     denoiser: Denoiser,
     prompts: Prompts,
     layer_names: list[str],
+    sampling: Sampling,
     *,
-    trajectories: int,
-    steps: int,
-    cfg: float,
-    seed: int,
-    batch: int,
-    spacing: Spacing,
-    latent_shape: tuple[int, int, int],
     checkpointing: bool = False,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
     """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
 
-    The points (x_t, t) are those of trajectory.sample_trajectories with the same arguments. Raises CadError for a count below one, and when
-    a score is not finite.
+    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`. Raises CadError for a count of steps that the
+    schedule does not have, and when a score is not finite.
     """
-    timesteps = denoiser.schedule.ddim_timesteps(steps, spacing)
-    noise = initial_noise(seed, trajectories, latent_shape)
+    steps, cfg = sampling.steps, sampling.cfg
+    timesteps = denoiser.schedule.ddim_timesteps(steps, sampling.spacing)
+    noise = initial_noise(sampling.seed, sampling.trajectories, sampling.latent_shape)
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
     accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, denoiser.device)
-    scale = 1 / (trajectories * steps * noise[0].numel())
-    chunks = noise.split(batch)
+    scale = 1 / (len(noise) * steps * noise[0].numel())
+    chunks = noise.split(sampling.batch)
     progress("attribution", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
         x = chunk.to(denoiser.device)
         for step, t in enumerate(timesteps):
             last = step + 1 == steps
             accumulator.at(step, scale)
-            eps_uncond = None
             with torch.no_grad():
-                if prompts.base is None or (cfg > 1 and not last):
-                    eps_uncond = denoiser.eps(x, t, prompts.empty)
-                target = eps_uncond if prompts.base is None else denoiser.eps(x, t, prompts.base)
+                target = denoiser.eps(x, t, prompts.empty if prompts.base is None else prompts.base)
+                eps_uncond = target if prompts.base is None or cfg <= 1 or last else denoiser.eps(x, t, prompts.empty)
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
@@ -81,12 +73,12 @@ def scores_while_sampling(
             ):
                 output = denoiser.eps(x, t, prompts.concept)
                 # A sum, so that gradients in half precision are of ordinary size; the accumulator's scale makes it the mean.
-                torch.autograd.grad((output - target).square().sum(), anchor)  # type: ignore[operator]
+                torch.autograd.grad((output - target).square().sum(), anchor)
             if not last:  # nobody asks for the picture itself
                 with torch.no_grad():
                     eps = output.detach() if prompts.sampled is None else denoiser.eps(x, t, prompts.sampled)
                     if cfg > 1:
-                        eps = eps_uncond + cfg * (eps - eps_uncond)  # type: ignore[operator]
+                        eps = eps_uncond + cfg * (eps - eps_uncond)
                     x = denoiser.schedule.ddim_step(x, eps, t, timesteps[step + 1])
             progress("attribution", number * steps + step + 1, len(chunks) * steps)
     scores = accumulator.gradients

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..cad_engine import __version__
 from ..cad_engine.attribution import Attribution
 from ..cad_engine.components import choose_layers
-from ..cad_engine.concept import ConceptSettings, attribute_concept
+from ..cad_engine.concept import attribute_concept
+from ..cad_engine.concept_settings import ConceptSettings
 from ..cad_engine.contexts import check_contexts
 from ..cad_engine.cost import evaluations
 from ..cad_engine.errors import CadError, shown

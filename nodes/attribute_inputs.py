@@ -6,7 +6,7 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..cad_engine.method import METHODS
+from ..cad_engine.method import METHODS, ROUNDS
 from ..cad_engine.schedule import Spacing
 from .schema import advanced
 
@@ -129,7 +129,7 @@ def _folded_away() -> list[io.Input]:
     return [
         io.Int.Input(
             "rounds",
-            default=3,
+            default=ROUNDS,
             min=1,
             max=20,
             tooltip="At most so many, for the method rounds. Each looks at what the edit does so far and improves it; it ends early when "

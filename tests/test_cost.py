@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.cost import BACKWARD, evaluations
 
 BASE = ConceptSettings("a star", base="a shape", trajectories=3, steps=2, batch=2)

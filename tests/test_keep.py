@@ -13,14 +13,15 @@ from torch import Tensor
 from cad_engine.attribution import Attribution, attribute, attribution_scores
 from cad_engine.attribution_file import load_attribution, save_attribution
 from cad_engine.components import choose_layers
-from cad_engine.concept import ConceptSettings, attribute_concept, concept_kept, concept_objective
+from cad_engine.concept import attribute_concept, concept_kept, concept_objective
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.erasure import edit_from_attribution
 from cad_engine.errors import CadError
 from cad_engine.harm import DAMPING, KEEP_WEIGHT, harm, per_harm, probe
 from cad_engine.keep import States, kept_states, objective_states
 from cad_engine.objective import Objective, erase_objective
 from cad_engine.selection import select
-from cad_engine.trajectory import sample_trajectories
+from cad_engine.trajectory import Sampling, sample_trajectories
 from tests.checkpoints.tiny_checkpoints import make_tiny
 from tests.test_attribution import assert_close, plain_eps
 from tests.test_cli import SMALL, run_quietly
@@ -292,8 +293,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_few_pictures_of_each_of_many_prompts() -> None:
     model = Prompted(dtype=torch.float32)
     objective = concept_objective(model.denoiser, replace(SETTINGS, trajectories=1))
-    options = {"trajectories": 5, "steps": 2, "cfg": 3.0, "seed": 0, "spacing": "trailing", "latent_shape": model.denoiser.latent_shape}
-    one = kept_states(model.denoiser, ["a circle"], "", objective, batch=4, **options)  # type: ignore[arg-type]
+    sampling = Sampling(5, 2, cfg=3.0, seed=0, batch=4, spacing="trailing", latent_shape=model.denoiser.latent_shape)
+    one = kept_states(model.denoiser, ["a circle"], "", objective, sampling)
     assert len(one[0]) == 10
-    two = kept_states(model.denoiser, ["a circle", "a heart"], "", objective, batch=4, **options)  # type: ignore[arg-type]
+    two = kept_states(model.denoiser, ["a circle", "a heart"], "", objective, sampling)
     assert [len(states) for states in two[:4:2]] == [6, 6]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.errors import CadError
 from cad_engine.method import METHODS, chosen, widened
 from cad_engine.ordinary_prompts import SANDBOX

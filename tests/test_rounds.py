@@ -16,7 +16,8 @@ from cad_engine.attribution_file import load_attribution, save_attribution
 from cad_engine.box_least_squares import box_least_squares
 from cad_engine.candidates import CANDIDATES, choose_candidates
 from cad_engine.components import choose_layers
-from cad_engine.concept import ConceptSettings, attribute_concept, concept_goals
+from cad_engine.concept import attribute_concept, concept_goals
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.contexts import Pair, pairs
 from cad_engine.cost import evaluations
 from cad_engine.edited import Change, edited, edited_access
@@ -516,7 +517,7 @@ def test_the_first_order_alone_says_how_the_loss_changes_for_a_small_change() ->
     solver = rounds_module._Solver(denoiser, concept_goals(denoiser, SETTINGS), names, 0, 3, False, lambda *_: None)
     solver.candidates = choose_candidates(denoiser, goals, solver.layers, len(goals), batch=3)
     D = torch.rand(len(solver.candidates.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
-    solver._begin(1, len(goals))
+    solver._begin(1, goals)
     model = solver._quadratic(goals, D, 0)
     assert model.rows.shape == (len(goals), len(D))
     x = torch.randn(len(D), dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -12,7 +12,8 @@ from cad_engine.attribution import Attribution
 from cad_engine.attribution_file import load_attribution
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit import Edit, LayerEdit, combine, edited_weight
 from cad_engine.edit_file import load_edit, save_edit
 from cad_engine.erasure import edit_from_attribution

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.variations import INVENTED_CONTEXTS, INVENTED_KEEP, NEIGHBOURS, SAME, SENTENCES_EACH, neighbours, varied
 from cad_engine.vocabulary import Vocabulary
 

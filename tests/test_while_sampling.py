@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,12 +13,12 @@ from cad_engine.components import choose_layers
 from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
 from cad_engine.objective import erase_objective
-from cad_engine.trajectory import sample_trajectories
+from cad_engine.trajectory import Sampling, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 from tests.test_attribution import assert_close
 from tests.tiny_models import FAMILIES, assert_unchanged, conditioning, snapshot, tiny_denoiser
 
-SAMPLING: dict[str, Any] = {"trajectories": 3, "steps": 3, "seed": 4, "batch": 2, "spacing": "centred"}
+SAMPLING = Sampling(trajectories=3, steps=3, cfg=3.0, seed=4, batch=2, spacing="centred", latent_shape=(4, 8, 8))
 
 
 def counted(denoiser: Denoiser) -> dict[bool, int]:
@@ -43,11 +43,11 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
     before, made = snapshot(denoiser), counted(denoiser)
     names = choose_layers(denoiser.layers, ["ff", "attention"])
     prompts = Prompts(concept, of_base if base else None, other if sampled else None, empty)
-    ours, mass, timesteps = scores_while_sampling(denoiser, prompts, names, cfg=cfg, latent_shape=denoiser.latent_shape, **SAMPLING)
+    ours, mass, timesteps = scores_while_sampling(denoiser, prompts, names, replace(SAMPLING, cfg=cfg))
     assert_unchanged(denoiser, before)
     assert made == {False: 3 * forwards_each(3, cfg, base, sampled), True: 9}
 
-    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, cfg=cfg, **SAMPLING)
+    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, **{**asdict(SAMPLING), "cfg": cfg})
     objective = erase_objective(denoiser, concept, of_base if base else empty, points)
     scores, expected_mass = attribution_scores(denoiser, objective, names, batch=2)
     assert timesteps == [point.t for point in points]
@@ -74,7 +74,7 @@ def test_an_interruption_leaves_the_model_as_it_was() -> None:
     prompts = Prompts(conditioning("sd1", 1), None, None, empty)
     names = choose_layers(denoiser.layers, ["ff"])
     with pytest.raises(KeyboardInterrupt):
-        scores_while_sampling(denoiser, prompts, names, cfg=3.0, latent_shape=denoiser.latent_shape, progress=stop, **SAMPLING)
+        scores_while_sampling(denoiser, prompts, names, SAMPLING, progress=stop)
     assert_unchanged(denoiser, before)
     assert torch.equal(denoiser.eps(x_t, 10, empty), plain)
 
@@ -86,4 +86,4 @@ def test_an_overflow_is_told() -> None:
         denoiser.layers[layer].weight.fill_(float("inf"))
     prompts = Prompts(conditioning("sd1", 1, torch.float32), None, None, conditioning("sd1", 2, torch.float32))
     with pytest.raises(CadError, match="not finite"):
-        scores_while_sampling(denoiser, prompts, [layer], cfg=3.0, latent_shape=denoiser.latent_shape, **SAMPLING)
+        scores_while_sampling(denoiser, prompts, [layer], SAMPLING)

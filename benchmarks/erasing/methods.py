@@ -10,9 +10,11 @@ from benchmarks import peers
 from benchmarks.peers.uce import UCE
 from cad_engine import cost
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit import edited_weight
 from cad_engine.erasure import edit_from_attribution
+from cad_engine.method import ROUNDS
 from cad_engine.progress import Progress
 from cad_engine.sandbox.captions import wording
 from cad_engine.variations import varied
@@ -20,7 +22,7 @@ from cad_engine.vocabulary import Vocabulary
 
 from .task import Method, Outcome, Task, named_parts
 
-ROUNDS, CONTEXTS = 3, 12
+CONTEXTS = 12
 SEEDS_APART = 1000
 """Between tasks: one run uses a few hundred seeds."""
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from cad_engine.attribution import attribution_scores
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, concept_objective
+from cad_engine.concept import concept_objective
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.denoiser import Denoiser
 from cad_engine.objective import Objective
 from cad_engine.progress import Progress, silent

@@ -9,7 +9,8 @@ import torch
 from benchmarks.erasing.task import Outcome, Task
 from cad_engine import cost
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit import Edit, edited_weight
 from cad_engine.erasure import edit_from_attribution
 from cad_engine.progress import Progress

@@ -46,7 +46,7 @@ def attribute(
         list[str] | None,
         typer.Option(help="A prompt whose pictures must stay; may be given several times. Default: ordinary prompts. Not for paper."),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="For rounds: at most so many.")] = 3,
+    rounds: Annotated[int | None, typer.Option(help="For rounds: at most so many; default 5.")] = None,
     context: Annotated[
         list[str] | None, typer.Option(help="For rounds: a sentence with {} in the concept's place; may be given several times.")
     ] = None,
@@ -85,12 +85,13 @@ def attribute(
 ) -> None:
     """Attribute a concept to the weights of MODEL and write the attribution file."""
     from ..attribution_file import save_attribution
-    from ..concept import ConceptSettings, attribute_concept
+    from ..concept import attribute_concept
+    from ..concept_settings import ConceptSettings
     from ..edit_file import load_edit
     from ..errors import CadError
     from ..fingerprint import fingerprint, mismatch
     from ..images import read_images
-    from ..method import chosen, widened
+    from ..method import ROUNDS, chosen, widened
     from ..ordinary_prompts import ordinary_prompts
     from ..several import attribute_after, sparing
     from ..vocabulary import Vocabulary
@@ -107,7 +108,7 @@ def attribute(
             objective,  # type: ignore[arg-type]
             keep or (),
             context or (),
-            rounds,
+            ROUNDS if rounds is None else rounds,
             ordinary,
         )
         settings = ConceptSettings(

@@ -47,7 +47,8 @@ def verify(
     """Correlate predicted and true change of the objective over random sets of MODEL's weights; computes in float32."""
     from ..attribution import attribution_scores
     from ..components import choose_layers
-    from ..concept import ConceptSettings, concept_objective
+    from ..concept import concept_objective
+    from ..concept_settings import ConceptSettings
     from ..edit import check_fits
     from ..edit_file import load_edit
     from ..errors import CadError

@@ -14,10 +14,12 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..checkpoints.denoiser import DiffusersDenoiser
 from ..checkpoints.load import load_model
-from ..concept import ConceptSettings, attribute_concept
+from ..concept import attribute_concept
+from ..concept_settings import ConceptSettings
 from ..edit import Edit, applied
 from ..erasure import edit_from_attribution, layer_shapes, random_control
 from ..errors import CadError
+from ..method import ROUNDS
 from ..objective import Kind
 from ..ordinary_prompts import ordinary_prompts
 from ..progress import Progress, silent
@@ -32,7 +34,7 @@ from .world import COLOURS, RARE_SHAPE, STYLES, Scene, render
 
 Method = Literal["rounds", "paper"]
 METHODS: tuple[Method, ...] = get_args(Method)
-ROUNDS, CONTEXTS = 3, 12
+CONTEXTS = 12
 COMPONENTS_OF_ROUNDS = ("cross_attention_kv",)
 DEFAULT_RATIO = {"erase": 0.03, "amplify": 0.02}
 """For the paper's method: what shows an effect on a model of this size, whose rows have 64 to 512 inputs; 0.1 % of them is

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cad_engine.concept import ConceptSettings
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.cost import evaluations
 from cad_engine.variations import varied
 from tests.nodes.graph import Link, Node

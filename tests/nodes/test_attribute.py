@@ -8,7 +8,8 @@ import torch
 from cad_engine.attribution import Attribution
 from cad_engine.attribution_file import load_attribution
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit_file import load_edit
 from cad_engine.erasure import edit_from_attribution
 from cad_engine.method import widened

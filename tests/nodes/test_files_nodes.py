@@ -562,5 +562,6 @@ def test_whatever_an_edit_says_of_itself_is_only_text(server: Server, saved: Res
     result, applied, _ = apply(server, "hostile.safetensors")
     text = result.check().texts(applied.id)[-1]
     assert f"{len(edit):,} weights" in text
-    assert text.replace("\n", "").isprintable()
+    assert "<script" not in text  # 0.3.64's front end takes it for HTML
+    assert text.replace("\n", "").replace("<\u200b", "<").isprintable()
     assert len(text) < 1000

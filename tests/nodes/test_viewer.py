@@ -16,7 +16,8 @@ from PIL import Image
 from cad_engine.attribution import Attribution
 from cad_engine.attribution_file import load_attribution, save_attribution
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, attribute_concept
+from cad_engine.concept import attribute_concept
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit_file import load_edit
 from cad_engine.layer_choice import choose
 from cad_engine.report.overlap_data import overlap_data

@@ -26,7 +26,8 @@ from benchmarks.peers.uce import UCE, closed_form, key_value_layers, task_tokens
 from cad_engine.attribution import attribution_scores
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, concept_objective
+from cad_engine.concept import concept_objective
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.errors import CadError
 from cad_engine.progress import silent
 from cad_engine.trajectory import initial_noise

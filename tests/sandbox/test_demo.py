@@ -15,7 +15,8 @@ from PIL import Image
 from benchmarks.paper_rule import amplify_rows
 from cad_engine.attribution_file import load_attribution
 from cad_engine.checkpoints.load import load_model
-from cad_engine.concept import ConceptSettings, concept_objective
+from cad_engine.concept import concept_objective
+from cad_engine.concept_settings import ConceptSettings
 from cad_engine.edit_file import load_edit
 from cad_engine.sandbox.demo import DEFAULT_RATIO, DemoSettings, run_demo
 from cad_engine.sandbox.judge import Judge

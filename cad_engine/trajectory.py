@@ -80,7 +80,7 @@ def sample_trajectories(
         raise CadError(f"trajectories and batch must be at least 1, got {trajectories} and {batch}")
     if cfg < 1:
         raise CadError(f"cfg (guidance) must be at least 1, got {cfg}")
-    timesteps = denoiser.schedule.ddim_timesteps(steps, spacing)
+    timesteps, lead = denoiser.schedule.ddim_timesteps(steps, spacing), denoiser.schedule.lead(steps, spacing)
     noise = initial_noise(seed, trajectories, latent_shape or denoiser.latent_shape)
     latents: list[list[Tensor]] = [[] for _ in timesteps]
     unconds: list[list[Tensor]] = [[] for _ in timesteps]
@@ -88,7 +88,7 @@ def sample_trajectories(
     chunks = noise.split(batch)
     progress("sampling", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        x = chunk.to(denoiser.device)
+        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], cond, uncond, cfg)
         for i, t in enumerate(timesteps):
             latents[i].append(x.cpu())
             eps, eps_uncond = guided_eps(denoiser, x, t, cond, uncond, cfg)
@@ -99,6 +99,14 @@ def sample_trajectories(
         finals.append(x.cpu())
     points = [Point(t, torch.cat(latents[i]), torch.cat(unconds[i]) if unconds[i] else None) for i, t in enumerate(timesteps)]
     return points, torch.cat(finals)
+
+
+@torch.no_grad()
+def led_in(denoiser: Denoiser, noise: Tensor, lead: int | None, first: int, cond: Conditioning, uncond: Conditioning, cfg: float) -> Tensor:
+    """x_t at the timestep `first` of a sampling: `noise` itself, or a step of it from timestep `lead` (see NoiseSchedule.lead)."""
+    if lead is None:
+        return noise
+    return denoiser.schedule.ddim_step(noise, guided_eps(denoiser, noise, lead, cond, uncond, cfg)[0], lead, first)
 
 
 def guided_eps(

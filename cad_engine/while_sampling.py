@@ -1,7 +1,7 @@
 """Attribution while sampling (paper, eq. 6): a sampling step needs only a backward pass on top of the predictions it makes anyway.
 
 With the empty prompt as base, a step of classifier-free guidance has predicted both sides of J already. So n pictures of k steps take 2 n k
-evaluations and n k backward passes, and nothing of a picture is kept.
+evaluations and n k backward passes (and 2 n where a step leads in, see NoiseSchedule.lead), and nothing of a picture is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .accumulator import GradientAccumulator
 from .denoiser import Conditioning, Denoiser
 from .gradients import captured_gradients
 from .progress import Progress, silent
-from .trajectory import Sampling, initial_noise
+from .trajectory import Sampling, initial_noise, led_in
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def scores_while_sampling(
     schedule does not have, and when a score is not finite.
     """
     steps, cfg = sampling.steps, sampling.cfg
-    timesteps = denoiser.schedule.ddim_timesteps(steps, sampling.spacing)
+    timesteps, lead = denoiser.schedule.ddim_timesteps(steps, sampling.spacing), denoiser.schedule.lead(steps, sampling.spacing)
+    painted = prompts.concept if prompts.sampled is None else prompts.sampled
     noise = initial_noise(sampling.seed, sampling.trajectories, sampling.latent_shape)
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
@@ -59,7 +60,7 @@ def scores_while_sampling(
     chunks = noise.split(sampling.batch)
     progress("attribution", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        x = chunk.to(denoiser.device)
+        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], painted, prompts.empty, cfg)
         for step, t in enumerate(timesteps):
             last = step + 1 == steps
             accumulator.at(step, scale)
@@ -88,7 +89,10 @@ def scores_while_sampling(
     return scores, accumulator.timestep_mass, timesteps
 
 
-def forwards_each(steps: int, cfg: float, base: bool, sampled: bool) -> int:
-    """Predictions that one trajectory takes beside the one of each step that is differentiated; `base`, `sampled`: whether they differ."""
-    guided = steps - 1 if cfg > 1 else 0
-    return (steps + guided if base else steps) + (steps - 1 if sampled else 0)
+def forwards_each(steps: int, cfg: float, *, base: bool, sampled: bool, lead: bool) -> int:
+    """Predictions that one trajectory takes beside the one of each step that is differentiated.
+
+    `base`, `sampled`: whether these prompts are others than the empty one and the concept. `lead`: whether a step leads in.
+    """
+    guided, first = (steps - 1, 2) if cfg > 1 else (0, 1)
+    return (steps + guided if base else steps) + (steps - 1 if sampled else 0) + (first if lead else 0)

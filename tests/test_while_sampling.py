@@ -13,7 +13,7 @@ from cad_engine.components import choose_layers
 from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
 from cad_engine.objective import erase_objective
-from cad_engine.trajectory import Sampling, sample_trajectories
+from cad_engine.trajectory import Sampling, initial_noise, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 from tests.test_attribution import assert_close
 from tests.tiny_models import FAMILIES, assert_unchanged, conditioning, snapshot, tiny_denoiser
@@ -45,7 +45,7 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
     prompts = Prompts(concept, of_base if base else None, other if sampled else None, empty)
     ours, mass, timesteps = scores_while_sampling(denoiser, prompts, names, replace(SAMPLING, cfg=cfg))
     assert_unchanged(denoiser, before)
-    assert made == {False: 3 * forwards_each(3, cfg, base, sampled), True: 9}
+    assert made == {False: 3 * forwards_each(3, cfg, base=base, sampled=sampled, lead=True), True: 9}
 
     points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, **{**asdict(SAMPLING), "cfg": cfg})
     objective = erase_objective(denoiser, concept, of_base if base else empty, points)
@@ -56,9 +56,24 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
 
 
 def test_the_cheapest_case_takes_two_predictions_a_step() -> None:
-    assert forwards_each(10, 3.0, base=False, sampled=False) == 10  # and ten that are differentiated
-    assert forwards_each(10, 3.0, base=True, sampled=False) == 10 + 9
-    assert forwards_each(10, 1.0, base=True, sampled=False) == 10
+    assert forwards_each(10, 3.0, base=False, sampled=False, lead=False) == 10  # and ten that are differentiated
+    assert forwards_each(10, 3.0, base=True, sampled=False, lead=False) == 10 + 9
+    assert forwards_each(10, 1.0, base=True, sampled=False, lead=False) == 10
+    assert forwards_each(10, 3.0, base=False, sampled=False, lead=True) == 2 + 10
+
+
+def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
+    denoiser = tiny_denoiser()
+    schedule, (concept, empty) = denoiser.schedule, (conditioning("sd1", number) for number in (0, 3))
+    points, _ = sample_trajectories(denoiser, concept, empty, **asdict(SAMPLING))
+    noise = initial_noise(SAMPLING.seed, SAMPLING.trajectories, SAMPLING.latent_shape)
+    last = len(schedule) - 1
+    uncond, cond = (denoiser.eps(noise, last, each).detach() for each in (empty, concept))
+    expected = schedule.ddim_step(noise, uncond + SAMPLING.cfg * (cond - uncond), last, points[0].t)
+    torch.testing.assert_close(points[0].x_t, expected)
+    trailing, _ = sample_trajectories(denoiser, concept, empty, **{**asdict(SAMPLING), "spacing": "trailing"})
+    assert torch.equal(trailing[0].x_t, noise)
+    assert trailing[0].t == last
 
 
 def test_an_interruption_leaves_the_model_as_it_was() -> None:

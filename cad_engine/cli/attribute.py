@@ -68,10 +68,14 @@ def attribute(
         ),
     ] = None,
     trajectories: Annotated[int, typer.Option(help="How many pictures are sampled; more is steadier and slower.")] = 20,
-    steps: Annotated[int, typer.Option(help="Steps of each; more pictures beat more steps.")] = 10,
+    steps: Annotated[
+        int, typer.Option(help="Steps of each; more pictures beat more steps. 0 is what suits the method: 10, and 4 for paper to erase.")
+    ] = 0,
     cfg: Annotated[float, typer.Option(help="Guidance of the sampling.")] = 3.0,
     seed: Seed = 0,
-    spacing: Annotated[str, typer.Option(help="Timesteps: centred, trailing, or leading as in the paper.")] = "trailing",
+    spacing: Annotated[
+        str, typer.Option(help="Timesteps: centred, trailing, leading as in the paper, or auto: centred for paper to erase, else trailing.")
+    ] = "auto",
     batch: Annotated[int, typer.Option(help="Samples computed together: lower it when memory is short.")] = 4,
     width: Width = None,
     height: Height = None,
@@ -110,6 +114,8 @@ def attribute(
             context or (),
             ROUNDS if rounds is None else rounds,
             ordinary,
+            steps,
+            spacing,  # type: ignore[arg-type]
         )
         settings = ConceptSettings(
             concept=concept,
@@ -121,10 +127,10 @@ def attribute(
             objective=objective,  # type: ignore[arg-type]
             components=by_method.components if groups is None else groups,
             trajectories=trajectories,
-            steps=steps,
+            steps=by_method.steps,
             cfg=cfg,
             seed=seed,
-            spacing=spacing,  # type: ignore[arg-type]
+            spacing=by_method.spacing,
             batch=batch,
             keep_ratio=keep_ratio,
             checkpointing=checkpointing,

@@ -120,10 +120,11 @@ class Agreement:
         return self._row(f"{pictures} pictures of {steps} steps, {spacing}", predictions, pictures * steps, found)
 
     def _row(self, way: str, predictions: int, backward: int, found: list[dict[str, Tensor]]) -> Row:
-        values = np.mean([self._agreement(scores) for scores in found], axis=0).round(3).tolist()
+        values = np.mean([self.of(scores) for scores in found], axis=0).round(3).tolist()
         return Row(self.concept, self.base, way, predictions, backward, predictions + (BACKWARD - 1) * backward, *values)
 
-    def _agreement(self, scores: Mapping[str, Tensor]) -> tuple[float, float, float]:
+    def of(self, scores: Mapping[str, Tensor]) -> tuple[float, float, float]:
+        """Row overlap, global overlap and rank of `scores`, see Row."""
         ours, many = (torch.cat([each[name].flatten() for name in self.names]) for each in (scores, self.many))
         rows = [torch.cat([_of_rows(each[name]).flatten() for name in self.names]) for each in (scores, self.many)]
         tops = [each >= each.topk(int(RATIO * len(each))).values[-1] for each in (ours, many)]

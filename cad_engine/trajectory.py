@@ -55,6 +55,15 @@ def initial_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
 
 
+def antithetic_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """x_T [count, C, H, W] in pairs z and -z, so that whatever depends linearly on the noise cancels within a pair.
+
+    Pair i depends on `seed + i` alone; of an odd count, the last pair has one.
+    """
+    z = initial_noise(seed, -(-count // 2), shape)
+    return torch.stack([z, -z], dim=1).flatten(0, 1)[:count]
+
+
 @torch.no_grad()
 def sample_trajectories(
     denoiser: Denoiser,
@@ -67,6 +76,7 @@ def sample_trajectories(
     seed: int = 0,
     batch: int = 4,
     spacing: Spacing = "trailing",
+    antithetic: bool = False,
     latent_shape: tuple[int, int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[list[Point], Tensor]:
@@ -81,14 +91,14 @@ def sample_trajectories(
     if cfg < 1:
         raise CadError(f"cfg (guidance) must be at least 1, got {cfg}")
     timesteps, lead = denoiser.schedule.ddim_timesteps(steps, spacing), denoiser.schedule.lead(steps, spacing)
-    noise = initial_noise(seed, trajectories, latent_shape or denoiser.latent_shape)
+    noise = (antithetic_noise if antithetic else initial_noise)(seed, trajectories, latent_shape or denoiser.latent_shape)
     latents: list[list[Tensor]] = [[] for _ in timesteps]
     unconds: list[list[Tensor]] = [[] for _ in timesteps]
     finals = []
     chunks = noise.split(batch)
     progress("sampling", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], cond, uncond, cfg)
+        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], cond)
         for i, t in enumerate(timesteps):
             latents[i].append(x.cpu())
             eps, eps_uncond = guided_eps(denoiser, x, t, cond, uncond, cfg)
@@ -102,11 +112,12 @@ def sample_trajectories(
 
 
 @torch.no_grad()
-def led_in(denoiser: Denoiser, noise: Tensor, lead: int | None, first: int, cond: Conditioning, uncond: Conditioning, cfg: float) -> Tensor:
-    """x_t at the timestep `first` of a sampling: `noise` itself, or a step of it from timestep `lead` (see NoiseSchedule.lead)."""
-    if lead is None:
-        return noise
-    return denoiser.schedule.ddim_step(noise, guided_eps(denoiser, noise, lead, cond, uncond, cfg)[0], lead, first)
+def led_in(denoiser: Denoiser, noise: Tensor, lead: int | None, first: int, cond: Conditioning) -> Tensor:
+    """x_t at the timestep `first` of a sampling: `noise` itself, or a step of it from timestep `lead` (see NoiseSchedule.lead).
+
+    That step takes no guidance, which matters least, or harms, where there is nothing but noise (Kynkäänniemi et al. 2024).
+    """
+    return noise if lead is None else denoiser.schedule.ddim_step(noise, denoiser.eps(noise, lead, cond), lead, first)
 
 
 def guided_eps(

@@ -91,14 +91,14 @@ def check_output(path: Path, *inputs: str | Path | None) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A Progress that draws bars on stderr, so that stdout stays for results."""
+def progress_bar(shown: bool = True) -> Iterator[Progress]:
+    """A Progress that draws bars on stderr, so that stdout stays for results; nothing unless they are to be `shown`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True), disable=not shown) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:

@@ -133,6 +133,12 @@ def joined() -> Processes:
     return Processes(rank, size, int(os.environ["LOCAL_RANK"]), PrefixStore("cad", store))
 
 
+def leaving() -> None:
+    """Let this process, which is at its end, end by itself: torchrun's signal says nothing new to it any more."""
+    if joined.cache_info().currsize and joined().size > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def speaks() -> bool:
     """Whether this process is the one to say why the run ends: the first of all that asks."""
     try:

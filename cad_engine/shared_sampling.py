@@ -42,6 +42,11 @@ def share(trajectories: int, batch: int, rank: int, size: int) -> range:
     return range(min(first * batch, trajectories), min(last * batch, trajectories))
 
 
+def at_work(trajectories: int, batch: int, size: int) -> int:
+    """How many of `size` processes have trajectories to sample."""
+    return min(size, -(-trajectories // batch))
+
+
 def check_shared(settings: ConceptSettings) -> None:
     """Raise CadError unless several processes can share `settings`' work: erasing, by the paper's score."""
     if settings.objective != "erase" or settings.kept_prompts or settings.rounds:

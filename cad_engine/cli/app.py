@@ -9,6 +9,7 @@ import sys
 import typer
 
 from .attribute import attribute
+from .attribute_list import attribute_list
 from .combine import combine
 from .demo import demo
 from .edits import amplify, erase
@@ -24,10 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, erase, amplify, combine, generate, inspect, verify):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify):
     app.command()(command)
 
-SHARED = ("attribute",)
+SHARED = ("attribute", "attribute-list")
 """Commands that several processes can share."""
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     Of several processes, the first that ends says why.
     """
     from ..errors import CadError
-    from ..processes import Ended, speaks
+    from ..processes import Ended, leaving, speaks
 
     def say(text: str) -> None:
         if speaks():
@@ -76,7 +77,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console that lacks a character must not cost the result
     try:
-        app()
+        try:
+            app()
+        finally:
+            leaving()
     except CadError as error:
         say(f"cad: error: {error}")
         sys.exit(2)

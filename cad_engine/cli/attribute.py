@@ -41,7 +41,7 @@ def attribute(
     from ..images import read_images
     from ..processes import joined
     from ..several import attribute_after, sparing
-    from ..shared_sampling import attribute_shared, check_shared
+    from ..shared_sampling import at_work, attribute_shared, check_shared
     from ..vocabulary import Vocabulary
 
     processes = joined()
@@ -53,6 +53,10 @@ def attribute(
         check_shared(asked)
         if after is not None:
             raise CadError(f"--after is for one process, and this run has {processes.size}; start it without torchrun")
+        busy = at_work(asked.trajectories, asked.batch, processes.size)
+        if processes.first and busy < processes.size:
+            pictures = f"{asked.trajectories} pictures in batches of {asked.batch}"
+            warn(f"{pictures} are work for {busy} of the {processes.size} processes; lower --batch, or start fewer")
     if images is not None and choices.objective != "amplify":
         raise CadError("--images is for --objective amplify; erasing samples its own pictures")
     denoiser = choices.load(model, processes)

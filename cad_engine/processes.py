@@ -64,20 +64,27 @@ class Processes:
         size: how many there are.
         local_rank: this one's number on its machine, and that of its GPU.
         store: where they meet.
+        name: of the work that they are at; keys in the store begin with it.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, store: Store | None = None) -> None:
-        self.rank, self.size, self.local_rank = rank, size, local_rank
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, store: Store | None = None, name: str = "") -> None:
+        self.rank, self.size, self.local_rank, self.name = rank, size, local_rank, name
         self.store = OwnStore() if store is None else store
+        self._works = 0
 
     @property
     def first(self) -> bool:
         """Whether this is the one that prints."""
         return self.rank == 0
 
+    def next_work(self) -> Processes:
+        """The same processes at a piece of work with counters and texts of its own; all must call this in the same order."""
+        self._works += 1
+        return Processes(self.rank, self.size, self.local_rank, self.store, f"{self.name}{self._works}/")
+
     def add(self, counter: str, amount: int = 1) -> int:
         """Add to a counter that all share, from 0; what it is afterwards."""
-        return self.store.add(f"count {counter}", amount)
+        return self.store.add(f"{self.name}count {counter}", amount)
 
     def wait_for(self, counter: str, value: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Until a shared counter has reached `value`, calling `meanwhile` every LOOK_AGAIN seconds."""
@@ -87,13 +94,14 @@ class Processes:
 
     def tell(self, what: str, text: str) -> None:
         """Say something to all, once."""
-        self.store.set(f"text {what}", text)
+        self.store.set(f"{self.name}text {what}", text)
 
     def heard(self, what: str) -> str:
         """What one of them told, waiting for it."""
-        while not self.store.check([f"text {what}"]):
+        key = f"{self.name}text {what}"
+        while not self.store.check([key]):
             time.sleep(LOOK_AGAIN)
-        return self.store.get(f"text {what}").decode()
+        return self.store.get(key).decode()
 
     def device(self, name: str) -> str:
         """The device of this process where all are asked for the device `name`: "cuda" is the GPU of its own number.
@@ -142,6 +150,6 @@ def leaving() -> None:
 def speaks() -> bool:
     """Whether this process is the one to say why the run ends: the first of all that asks."""
     try:
-        return joined().add("speakers") == 1
+        return joined().size == 1 or joined().add("speakers") == 1
     except (CadError, RuntimeError):  # the others cannot be reached
         return True

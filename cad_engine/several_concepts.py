@@ -47,6 +47,7 @@ def attribute_concepts(
     `info` is added to what the files say of themselves. Raises CadError, before any work, for a file in the place of one that is wanted
     that was made from another model or with other settings; and as attribute_concept does, with the concept's name.
     """
+    processes = processes.next_work()
     if processes.first:
         absent = [number for number, one in enumerate(wanted) if not _is_there(denoiser, one, info or {})]
         processes.tell("absent", json.dumps(absent))

@@ -71,6 +71,7 @@ def attribute_shared(
     """
     settings.check()
     check_shared(settings)
+    processes = processes.next_work()
     names = choose_layers(denoiser.layers, settings.components)
     own = share(settings.trajectories, settings.batch, processes.rank, processes.size)
     everything = settings.trajectories * settings.steps
@@ -110,7 +111,7 @@ def _group(processes: Processes, device: torch.device) -> Iterator[None]:
     try:
         if _nccl(device):
             torch.cuda.set_device(device)
-        backend, store = "nccl" if _nccl(device) else "gloo", dist.PrefixStore("sum", processes.store)  # type: ignore[arg-type]
+        backend, store = "nccl" if _nccl(device) else "gloo", dist.PrefixStore(f"{processes.name}sum", processes.store)  # type: ignore[arg-type]
         dist.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.size, timeout=PATIENCE)
         yield
     except RuntimeError as error:

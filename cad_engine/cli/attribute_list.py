@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,18 +103,23 @@ def _make_folder(path: Path) -> None:
 
 @contextmanager
 def _two_bars(shown: bool) -> Iterator[Progress]:
-    """A Progress that draws one bar for the concepts and one for the stage that this process is at, on stderr."""
+    """A Progress that draws a bar for the concepts and one for this process's stage on stderr; nothing unless they are to be `shown`."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
     from ..several_concepts import CONCEPTS
 
-    with Bars(*bar_columns(), console=Console(stderr=True), disable=not shown) as bars:
-        concepts, own = (bars.add_task(name, total=None, visible=False) for name in (CONCEPTS, ""))
+    bars = Bars(*bar_columns(), console=Console(stderr=True))
+    concepts, own = (bars.add_task(name, total=None, visible=False) for name in (CONCEPTS, ""))
+    with ExitStack() as drawn:
         at = ""
 
         def report(stage: str, done: int, total: int) -> None:
             nonlocal at
+            if not shown:
+                return
+            if not bars.live.is_started:  # a list that is refused has none
+                drawn.enter_context(bars)
             if stage == CONCEPTS:
                 bars.update(concepts, completed=done, total=total, visible=True)
                 return

@@ -74,9 +74,11 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
     return [together(points) for points in zip(*(points for points, _ in sampled), strict=True)], torch.cat([x_0 for _, x_0 in sampled])
 
 
-def _while_sampling(
-    denoiser: Denoiser, settings: ConceptSettings, names: list[str], progress: Progress
+def concept_scores_while_sampling(
+    denoiser: Denoiser, settings: ConceptSettings, names: list[str], progress: Progress = silent, only: range | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
+    """while_sampling.scores_while_sampling of `settings`, or what the trajectories `only` add to it."""
+
     def encoded(prompt: str, known: str) -> Conditioning | None:
         return None if prompt.strip() == known.strip() else denoiser.encode_prompt(prompt)
 
@@ -92,6 +94,7 @@ def _while_sampling(
         prompts,
         names,
         settings.sampling(denoiser),
+        only=only,
         checkpointing=settings.checkpointing,
         progress=progress,
     )
@@ -166,7 +169,7 @@ def _attribute(
         )
         return solved_attribution(solution, described)
     if settings.objective == "erase" and not settings.kept_prompts:
-        scores, timestep_mass, timesteps = _while_sampling(denoiser, settings, names, progress)
+        scores, timestep_mass, timesteps = concept_scores_while_sampling(denoiser, settings, names, progress)
         return plain_attribution(denoiser, scores, timestep_mass, timesteps, described, settings.keep_ratio)
     objective = concept_objective(denoiser, settings, latents, progress)
     kept = concept_kept(denoiser, settings, objective, progress)

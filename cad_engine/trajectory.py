@@ -55,13 +55,12 @@ def initial_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
 
 
-def antithetic_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
-    """x_T [count, C, H, W] in pairs z and -z, so that whatever depends linearly on the noise cancels within a pair.
+def antithetic_noise(seed: int, samples: range, shape: tuple[int, int, int]) -> Tensor:
+    """x_T [N, C, H, W] of the `samples` by their numbers, in pairs z and -z: what depends linearly on the noise cancels within a pair.
 
-    Pair i depends on `seed + i` alone; of an odd count, the last pair has one.
+    Samples 2 i and 2 i + 1 depend on `seed + i` alone.
     """
-    z = initial_noise(seed, -(-count // 2), shape)
-    return torch.stack([z, -z], dim=1).flatten(0, 1)[:count]
+    return torch.cat([initial_noise(seed + number // 2, 1, shape) * (-1) ** number for number in samples])
 
 
 @torch.no_grad()
@@ -91,7 +90,8 @@ def sample_trajectories(
     if cfg < 1:
         raise CadError(f"cfg (guidance) must be at least 1, got {cfg}")
     timesteps, lead = denoiser.schedule.ddim_timesteps(steps, spacing), denoiser.schedule.lead(steps, spacing)
-    noise = (antithetic_noise if antithetic else initial_noise)(seed, trajectories, latent_shape or denoiser.latent_shape)
+    shape = latent_shape or denoiser.latent_shape
+    noise = antithetic_noise(seed, range(trajectories), shape) if antithetic else initial_noise(seed, trajectories, shape)
     latents: list[list[Tensor]] = [[] for _ in timesteps]
     unconds: list[list[Tensor]] = [[] for _ in timesteps]
     finals = []

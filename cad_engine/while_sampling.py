@@ -8,6 +8,7 @@ Pictures begin at antithetic noise, of which as many say more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,26 +44,29 @@ def scores_while_sampling(
     layer_names: list[str],
     sampling: Sampling,
     *,
+    only: range | None = None,
     checkpointing: bool = False,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
     """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
 
-    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`, antithetic. Raises CadError for a count of
-    steps that the schedule does not have, and when a score is not finite.
+    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`, antithetic. With `only`, it is what these
+    trajectories, none or more of all, add to the scores of all. Raises CadError for a count of steps that the schedule does not have, and
+    when a score is not finite.
     """
     steps, cfg = sampling.steps, sampling.cfg
     timesteps, lead = denoiser.schedule.ddim_timesteps(steps, sampling.spacing), denoiser.schedule.lead(steps, sampling.spacing)
     painted = prompts.concept if prompts.sampled is None else prompts.sampled
-    noise = antithetic_noise(sampling.seed, sampling.trajectories, sampling.latent_shape)
+    own = range(sampling.trajectories) if only is None else only
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
     accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, denoiser.device)
-    scale = 1 / (len(noise) * steps * noise[0].numel())
-    chunks = noise.split(sampling.batch)
+    scale = 1 / (sampling.trajectories * steps * math.prod(sampling.latent_shape))
+    chunks = [own[start : start + sampling.batch] for start in range(0, len(own), sampling.batch)]
     progress("attribution", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], painted)
+        noise = antithetic_noise(sampling.seed, chunk, sampling.latent_shape)
+        x = led_in(denoiser, noise.to(denoiser.device), lead, timesteps[0], painted)
         for step, t in enumerate(timesteps):
             last = step + 1 == steps
             accumulator.at(step, scale)

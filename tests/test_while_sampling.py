@@ -13,6 +13,7 @@ from cad_engine.components import choose_layers
 from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
 from cad_engine.objective import erase_objective
+from cad_engine.shared_sampling import at_work, share
 from cad_engine.trajectory import Sampling, antithetic_noise, initial_noise, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 from tests.test_attribution import assert_close
@@ -64,10 +65,10 @@ def test_the_cheapest_case_takes_two_predictions_a_step() -> None:
 
 def test_antithetic_noise_comes_in_pairs_that_cancel() -> None:
     shape = (4, 8, 8)
-    pairs, single = antithetic_noise(3, 5, shape), initial_noise(3, 3, shape)
+    pairs, single = antithetic_noise(3, range(5), shape), initial_noise(3, 3, shape)
     assert torch.equal(pairs[::2], single)
     assert torch.equal(pairs[1::2], -single[:2])
-    assert torch.equal(antithetic_noise(3, 2, shape), pairs[:2])
+    assert torch.equal(antithetic_noise(3, range(1, 4), shape), pairs[1:4])
 
 
 def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
@@ -81,6 +82,30 @@ def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
     trailing, _ = sample_trajectories(denoiser, concept, empty, **{**asdict(SAMPLING), "spacing": "trailing"})
     assert torch.equal(trailing[0].x_t, noise)
     assert trailing[0].t == last
+
+
+def test_shares_of_the_trajectories_add_up_to_all() -> None:
+    denoiser = tiny_denoiser()
+    prompts = Prompts(conditioning("sd1", 1), None, None, conditioning("sd1", 2))
+    names = choose_layers(denoiser.layers, ["ff"])
+    sampling = replace(SAMPLING, trajectories=5)
+    whole, whole_mass, _ = scores_while_sampling(denoiser, prompts, names, sampling)
+    for size in (1, 2, 3, 4):
+        shares = [share(5, sampling.batch, rank, size) for rank in range(size)]
+        assert [i for some in shares for i in some] == list(range(5))
+        parts = [scores_while_sampling(denoiser, prompts, names, sampling, only=some) for some in shares]
+        assert_close({name: sum(part[0][name] for part in parts) for name in names}, whole, 1e-12)
+        assert_close({name: sum(part[1][name] for part in parts) for name in names}, whole_mass, 1e-12)
+
+
+def test_shares_are_whole_batches_and_nearly_alike() -> None:
+    for trajectories, batch, size in ((20, 4, 2), (20, 4, 8), (1000, 7, 3), (3, 8, 2)):
+        shares = [share(trajectories, batch, rank, size) for rank in range(size)]
+        assert [i for some in shares for i in some] == list(range(trajectories))
+        assert all(some.start % batch == 0 for some in shares if some)
+        batches = [-(-len(some) // batch) for some in shares]
+        assert max(batches) - min(batches) <= 1
+        assert sum(map(bool, shares)) == at_work(trajectories, batch, size)
 
 
 def test_an_interruption_leaves_the_model_as_it_was() -> None:

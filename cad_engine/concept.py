@@ -45,6 +45,7 @@ def concept_objective(
 def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) -> tuple[list[Point], Tensor]:
     """The trajectories of `settings` and their final latents, see ConceptSettings.keep for whose they are."""
     of_base = settings.trajectories // 2 if settings.objective == "erase" and settings.kept_prompts else 0
+    antithetic = settings.objective == "erase" and not settings.kept_prompts  # the points of _while_sampling
     parts = [(settings.prompt or settings.concept, settings.trajectories - of_base)]
     if of_base:
         parts.append((settings.base, of_base))
@@ -67,6 +68,7 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
                 seed=settings.seed + (parts[0][1] if number else 0),
                 batch=settings.batch,
                 spacing=settings.spacing,
+                antithetic=antithetic,
                 latent_shape=sampling.latent_shape,
                 progress=staged,
             )

@@ -18,6 +18,8 @@ from .errors import CadError, first_line
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"
 """What torchrun sets in the environment of each process that it starts."""
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
+"""How often torchrun has started these processes before."""
 LOOK_AGAIN = 0.05
 """Seconds between two looks at what others are to say."""
 
@@ -138,7 +140,8 @@ def joined() -> Processes:
         raise Ended
 
     signal.signal(signal.SIGTERM, end)
-    return Processes(rank, size, int(os.environ["LOCAL_RANK"]), PrefixStore("cad", store))
+    attempt = os.environ.get(ATTEMPT, "0")  # of --max-restarts, which may find the store with what an earlier one has counted
+    return Processes(rank, size, int(os.environ["LOCAL_RANK"]), PrefixStore(f"cad {attempt}", store))
 
 
 def leaving() -> None:

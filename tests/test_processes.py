@@ -30,6 +30,7 @@ CAD = [sys.executable, "-m", "cad_engine.cli"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cad_engine.cli"]
 PAPER = ["--method", "paper", "--width", "32", "--height", "32", "--steps", "2", "--batch", "2"]
 CONCEPTS = ("a star", "a heart", "a ring", "a cross", "an arrow", "a square")
+IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's processes in /proc")
 DIED = "cad: error: a process of this run has died"
 
 
@@ -140,7 +141,7 @@ def test_two_processes_make_the_files_of_one(listed: list[str], by_one: Path, tm
     assert len(list(tmp_path.iterdir())) == len(CONCEPTS)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's processes in /proc")
+@IN_PROC
 def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(listed: list[str], by_one: Path, tmp_path: Path) -> None:
     process = started(TORCHRUN, *listed, "--out", str(tmp_path))
     wait_for_files(tmp_path, 1, process)
@@ -155,6 +156,17 @@ def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(listed: list[str
     out, _ = run(TORCHRUN, *listed, "--out", str(tmp_path), "--json")
     result = json.loads(out)
     assert (result["made"], result["there_already"]) == (len(CONCEPTS) - finished, finished)
+    assert_same_files(tmp_path, by_one)
+
+
+@IN_PROC
+def test_torchruns_restarts_go_on(listed: list[str], by_one: Path, tmp_path: Path) -> None:
+    process = started([*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]], *listed, "--out", str(tmp_path), "--json")
+    wait_for_files(tmp_path, 1, process)
+    os.kill(random.choice(ranks(process)), signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["there_already"] >= 1
     assert_same_files(tmp_path, by_one)
 
 

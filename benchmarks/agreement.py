@@ -36,11 +36,10 @@ CONCEPTS = (("a star", ""), ("a shape in dotted style", ""), ("a red star", "a s
 OURS: tuple[tuple[int, int, Spacing], ...] = (
     (20, 10, "trailing"),
     (20, 10, "centred"),
-    (24, 5, "centred"),
     (20, 5, "centred"),
     (20, 4, "centred"),
-    (18, 4, "centred"),
-    (16, 3, "centred"),
+    (16, 4, "centred"),
+    (10, 4, "centred"),
 )
 """Pictures, steps and spacing."""
 

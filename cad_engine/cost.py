@@ -27,15 +27,15 @@ def evaluations(settings: ConceptSettings, images: int | None = None) -> dict[st
         each = forwards_each(settings.steps, settings.cfg, base=bool(settings.base.strip()), sampled=sampled, lead=lead)
         return {"attribution": settings.trajectories * (each + BACKWARD * settings.steps)}
     samples = settings.steps * (settings.trajectories if images is None else images)
-    costs, steps_made = {}, settings.steps + lead
+    costs = {}
     if images is None:
-        costs["sampling"] = guided * settings.trajectories * steps_made
+        costs["sampling"] = guided * samples + settings.trajectories * lead
     if settings.objective == "erase" and (settings.base.strip() or guided == 1):
         costs["base"] = samples
     kept = len(settings.kept_prompts)
     own = kept * trajectories_each(settings.trajectories, kept) * settings.steps if kept else 0
     if kept:
-        costs["keep"] = guided * own // settings.steps * steps_made
+        costs["keep"] = guided * own + own // settings.steps * lead
     costs["attribution"] = BACKWARD * samples
     if kept:
         # The objective's states twice, under the concept and under what is kept; the kept prompts' under them and half of them under "".

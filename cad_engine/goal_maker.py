@@ -85,7 +85,7 @@ class GoalMaker:
         found: list[list[Tensor]] = [[] for _ in pictures]
         for some in in_batches(pictures, sampling.batch):
             conditioning = self._together([self._number[pictures[number].prompt] for number in some])
-            x = led_in(denoiser, noise[some].to(denoiser.device), lead, times[0], conditioning, empty, cfg)
+            x = led_in(denoiser, noise[some].to(denoiser.device), lead, times[0], conditioning)
             for step in range(pictures[some[-1]].steps_made + 1):
                 for place, number in enumerate(some):
                     if step in pictures[number].steps:

@@ -89,8 +89,8 @@ def in_batches(pictures: Sequence[Picture], batch: int) -> list[list[int]]:
 
 def forwards(pictures: Sequence[Picture], batch: int, guided: bool, lead: bool = False) -> int:
     """Evaluations that painting them takes; `lead`: whether a step leads in, see NoiseSchedule.lead."""
-    steps = (len(some) * (pictures[some[-1]].steps_made + lead) for some in in_batches(pictures, batch))
-    return (2 if guided else 1) * sum(steps)
+    steps = (len(some) * pictures[some[-1]].steps_made for some in in_batches(pictures, batch))
+    return (2 if guided else 1) * sum(steps) + len(pictures) * lead
 
 
 class Plan:

@@ -1,6 +1,6 @@
 """One concept attributed by several processes (paper, eq. 6): each samples a share of the pictures, and the scores are added up.
 
-J is a mean over samples, and so is its gradient, and what a sample is depends on its number alone (see trajectory.initial_noise). So the
+J is a mean over samples, and so is its gradient, and what a sample is depends on its number alone (see trajectory.antithetic_noise). So the
 sum over processes is that of one process but for the order of summation.
 """
 

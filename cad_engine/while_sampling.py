@@ -1,7 +1,9 @@
 """Attribution while sampling (paper, eq. 6): a sampling step needs only a backward pass on top of the predictions it makes anyway.
 
 With the empty prompt as base, a step of classifier-free guidance has predicted both sides of J already. So n pictures of k steps take 2 n k
-evaluations and n k backward passes (and 2 n where a step leads in, see NoiseSchedule.lead), and nothing of a picture is kept.
+evaluations and n k backward passes (and n where a step leads in, see NoiseSchedule.lead), and nothing of a picture is kept.
+
+Pictures begin at antithetic noise, of which as many say more.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from .accumulator import GradientAccumulator
 from .denoiser import Conditioning, Denoiser
 from .gradients import captured_gradients
 from .progress import Progress, silent
-from .trajectory import Sampling, initial_noise, led_in
+from .trajectory import Sampling, antithetic_noise, led_in
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ def scores_while_sampling(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
     """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
 
-    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`. With `only`, it is what these trajectories,
-    none or more of all, add to the scores of all. Raises CadError for a count of steps that the schedule does not have, and when a score is
-    not finite.
+    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`, antithetic. With `only`, it is what these
+    trajectories, none or more of all, add to the scores of all. Raises CadError for a count of steps that the schedule does not have, and
+    when a score is not finite.
     """
     steps, cfg = sampling.steps, sampling.cfg
     timesteps, lead = denoiser.schedule.ddim_timesteps(steps, sampling.spacing), denoiser.schedule.lead(steps, sampling.spacing)
@@ -63,8 +65,8 @@ def scores_while_sampling(
     chunks = [own[start : start + sampling.batch] for start in range(0, len(own), sampling.batch)]
     progress("attribution", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        noise = initial_noise(sampling.seed + chunk.start, len(chunk), sampling.latent_shape)
-        x = led_in(denoiser, noise.to(denoiser.device), lead, timesteps[0], painted, prompts.empty, cfg)
+        noise = antithetic_noise(sampling.seed, chunk, sampling.latent_shape)
+        x = led_in(denoiser, noise.to(denoiser.device), lead, timesteps[0], painted)
         for step, t in enumerate(timesteps):
             last = step + 1 == steps
             accumulator.at(step, scale)
@@ -98,5 +100,5 @@ def forwards_each(steps: int, cfg: float, *, base: bool, sampled: bool, lead: bo
 
     `base`, `sampled`: whether these prompts are others than the empty one and the concept. `lead`: whether a step leads in.
     """
-    guided, first = (steps - 1, 2) if cfg > 1 else (0, 1)
-    return (steps + guided if base else steps) + (steps - 1 if sampled else 0) + (first if lead else 0)
+    guided = steps - 1 if cfg > 1 else 0
+    return (steps + guided if base else steps) + (steps - 1 if sampled else 0) + lead

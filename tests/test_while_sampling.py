@@ -14,7 +14,7 @@ from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
 from cad_engine.objective import erase_objective
 from cad_engine.shared_sampling import at_work, share
-from cad_engine.trajectory import Sampling, initial_noise, sample_trajectories
+from cad_engine.trajectory import Sampling, antithetic_noise, initial_noise, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 from tests.test_attribution import assert_close
 from tests.tiny_models import FAMILIES, assert_unchanged, conditioning, snapshot, tiny_denoiser
@@ -48,7 +48,7 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
     assert_unchanged(denoiser, before)
     assert made == {False: 3 * forwards_each(3, cfg, base=base, sampled=sampled, lead=True), True: 9}
 
-    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, **{**asdict(SAMPLING), "cfg": cfg})
+    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, antithetic=True, **{**asdict(SAMPLING), "cfg": cfg})
     objective = erase_objective(denoiser, concept, of_base if base else empty, points)
     scores, expected_mass = attribution_scores(denoiser, objective, names, batch=2)
     assert timesteps == [point.t for point in points]
@@ -60,7 +60,15 @@ def test_the_cheapest_case_takes_two_predictions_a_step() -> None:
     assert forwards_each(10, 3.0, base=False, sampled=False, lead=False) == 10  # and ten that are differentiated
     assert forwards_each(10, 3.0, base=True, sampled=False, lead=False) == 10 + 9
     assert forwards_each(10, 1.0, base=True, sampled=False, lead=False) == 10
-    assert forwards_each(10, 3.0, base=False, sampled=False, lead=True) == 2 + 10
+    assert forwards_each(10, 3.0, base=False, sampled=False, lead=True) == 1 + 10
+
+
+def test_antithetic_noise_comes_in_pairs_that_cancel() -> None:
+    shape = (4, 8, 8)
+    pairs, single = antithetic_noise(3, range(5), shape), initial_noise(3, 3, shape)
+    assert torch.equal(pairs[::2], single)
+    assert torch.equal(pairs[1::2], -single[:2])
+    assert torch.equal(antithetic_noise(3, range(1, 4), shape), pairs[1:4])
 
 
 def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
@@ -69,8 +77,7 @@ def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
     points, _ = sample_trajectories(denoiser, concept, empty, **asdict(SAMPLING))
     noise = initial_noise(SAMPLING.seed, SAMPLING.trajectories, SAMPLING.latent_shape)
     last = len(schedule) - 1
-    uncond, cond = (denoiser.eps(noise, last, each).detach() for each in (empty, concept))
-    expected = schedule.ddim_step(noise, uncond + SAMPLING.cfg * (cond - uncond), last, points[0].t)
+    expected = schedule.ddim_step(noise, denoiser.eps(noise, last, concept).detach(), last, points[0].t)
     torch.testing.assert_close(points[0].x_t, expected)
     trailing, _ = sample_trajectories(denoiser, concept, empty, **{**asdict(SAMPLING), "spacing": "trailing"})
     assert torch.equal(trailing[0].x_t, noise)

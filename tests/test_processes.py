@@ -142,6 +142,7 @@ def test_two_processes_make_the_files_of_one(listed: list[str], by_one: Path, tm
 
 
 @IN_PROC
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(listed: list[str], by_one: Path, tmp_path: Path) -> None:
     process = started(TORCHRUN, *listed, "--out", str(tmp_path))
     wait_for_files(tmp_path, 1, process)
@@ -160,6 +161,7 @@ def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(listed: list[str
 
 
 @IN_PROC
+@pytest.mark.slow
 def test_torchruns_restarts_go_on(listed: list[str], by_one: Path, tmp_path: Path) -> None:
     process = started([*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]], *listed, "--out", str(tmp_path), "--json")
     wait_for_files(tmp_path, 1, process)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import CadError, shown
 from ..progress import Progress, silent
+from ..report.text import counted
 from .cover import ACTIONS, AREAS, Action, Area, covered, mask
 from .detector import FLOOR, Detection, Detector, Pixels
 
@@ -106,10 +107,11 @@ def report_text(found: Sequence[Sequence[Detection]], settings: CheckSettings) -
 
 def summary(found: Sequence[Sequence[Detection]]) -> str:
     """What was found, in a line: "found in 2 of 9 pictures: FACE_FEMALE 0.72, FACE_MALE 0.40", each class with its highest score."""
+    pictures = counted(len(found), "picture")
     if not any(found):
-        return f"nothing found in {len(found)} pictures" if len(found) != 1 else "nothing found"
+        return f"nothing found in {pictures}"
     highest: dict[str, float] = {}
     for each in (each for one in found for each in one):
         highest[each.label] = max(each.score, highest.get(each.label, 0.0))
     classes = ", ".join(f"{label} {score:.2f}" for label, score in sorted(highest.items(), key=lambda item: -item[1]))
-    return f"found in {sum(map(bool, found))} of {len(found)} pictures: {classes}"
+    return f"found in {sum(map(bool, found))} of {pictures}: {classes}"

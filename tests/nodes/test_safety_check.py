@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.comfyui import comfyui
+from tests.browser.stand_in import on_the_sandbox
+from tests.comfyui import comfyui, skip_without_nudenet
 
 from .graph import Graph, Node
-from .server import Result, Server
+from .server import PACK, Result, Server
 
 pytestmark = pytest.mark.comfyui
 
@@ -28,11 +29,7 @@ OUTPUTS = {"found": 1, "count": 2, "report": 4}
 @pytest.fixture(scope="module", autouse=True)
 def nudenet() -> None:
     """Skips the tests where ComfyUI's Python has no NudeNet."""
-    _, python = comfyui()
-    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('nudenet') is None)"
-    environment = {**os.environ, "PYTHONPATH": os.environ.get("COMFYUI_PYTHONPATH", "")}
-    if subprocess.run([python, "-c", code], env=environment, check=False).returncode:
-        pytest.skip(f'no NudeNet in {python}; "{python}" -m pip install "nudenet>=3.4.2,<3.5"')
+    skip_without_nudenet()
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +145,27 @@ def test_one_pixel(server: Server, photo: Image.Image) -> None:
     assert said(result, shown)["found"] == "False"
     assert len(server.images(result, kept.id)) == 2
     assert result.texts(node.id)[-1] == "nothing found in 2 pictures"
+
+
+def test_a_queue_of_the_shipped_workflow(server: Server, photo: Image.Image) -> None:
+    """Its form for scripts, on the sandbox: three seeds, and one run in which a face takes the place of what was painted."""
+    file = PACK / "workflows" / "api" / "cad_safety_filter.json"
+    prompt = on_the_sandbox(json.loads(file.read_text(encoding="utf-8")))
+    by_class = {node["class_type"]: (key, node["inputs"]) for key, node in prompt.items()}
+    seed, (saving, _), (checking, settings) = (by_class[name] for name in ("PrimitiveInt", "SaveImage", "CADSafetyCheck"))
+    results = []
+    for number in range(3):
+        seed[1]["value"] = number
+        results.append(server.run(prompt).check())
+    for result in results:
+        assert result.texts(checking)[-1] == "nothing found in 4 pictures"
+        assert len(server.images(result, saving)) == 4
+    assert len({picture.tobytes() for result in results for picture in server.images(result, saving)}) == 12
+    prompt["photo"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
+    settings.update(images=["photo", 0], preset="all")
+    held_back = server.run(prompt).check()
+    assert "FACE_FEMALE" in held_back.texts(checking)[-1]
+    assert saving not in held_back.outputs
 
 
 REFUSED = {

@@ -15,7 +15,8 @@ from ..cad_engine.errors import CadError
 from ..cad_engine.safety.check import CheckSettings, checked, report_text, summary
 from ..cad_engine.safety.classes import PRESETS, Preset, chosen_classes
 from ..cad_engine.safety.cover import ACTIONS, AREAS, Action, Area
-from ..cad_engine.safety.detector import FLOOR, detector, missing
+from ..cad_engine.safety.detector import FLOOR, detector
+from ..cad_engine.safety.package import missing
 from .schema import advanced, schema
 from .status import show
 

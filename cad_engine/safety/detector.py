@@ -12,7 +12,6 @@ all 2,100 candidates of each picture:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +25,11 @@ from torch import Tensor
 from ..errors import CadError
 from ..progress import Progress, silent
 from .classes import CLASSES
+from .package import load_nudenet
 
 FLOOR = 0.25
 """NudeNet reports nothing at or below this score."""
-BATCH = 16
+BATCH = 8
 LARGEST_SIDE = 16384
 """Pixels, as in ComfyUI. A picture is padded to a square of its longer side, which would take 805 MB here and more beyond."""
 
@@ -76,13 +76,8 @@ class Detector:
     """
 
     def __init__(self) -> None:
-        try:
-            import cv2
-            from nudenet import NudeDetector
-        except ImportError as error:
-            raise CadError(missing(error)) from error
-        self._cv2 = cv2
-        self._session = NudeDetector().onnx_session
+        nudenet, self._cv2 = load_nudenet()
+        self._session = nudenet.NudeDetector().onnx_session
         (entry,) = self._session.get_inputs()
         self._input = entry.name
 
@@ -145,11 +140,3 @@ def _prepared(cv2: Any, pictures: Iterator[Tensor | Pixels]) -> Iterator[tuple[N
 def detector() -> Detector:
     """The Detector, loaded at the first call and kept. Raises CadError when NudeNet is not installed."""
     return Detector()
-
-
-def missing(error: ImportError) -> str:
-    """What to do when `error` came of importing NudeNet."""
-    return (
-        f"the check needs NudeNet 3.4, which is not installed or lacks something here ({error}); "
-        f'install it with: "{sys.executable}" -m pip install "nudenet>=3.4.2,<3.5" (its licence is AGPL-3.0)'
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -180,13 +180,26 @@ def test_the_region_holds_the_box_and_stays_in_the_picture() -> None:
     assert region(15, 25, 99, 99) == (slice(25, 30), slice(15, 20))
 
 
-def test_nothing_is_downloaded(looking: Detector, photo: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("a connection was tried")
+ALONE = """
+import sys
+import skimage.data
+def refuse(event, arguments):
+    assert event not in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"), (event, arguments)
+sys.addaudithook(refuse)
+from cad_engine.safety.detector import detector
+print(detector().detect([skimage.data.astronaut()])[0][0].label)
+"""
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert Detector().detect([photo])[0][0].score > FLOOR
+
+def test_nothing_is_downloaded_and_nothing_is_sent(looking: Detector, tmp_path: Path) -> None:
+    """ONNX Runtime keeps what it is about to send in the user's cache folder, with a number for the device."""
+    pytest.importorskip("skimage")
+    kept = ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "USERPROFILE", "LOCALAPPDATA")
+    without = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment = {**without, **dict.fromkeys(kept, str(tmp_path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["FACE_FEMALE"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 WITHOUT = """

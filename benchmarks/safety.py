@@ -1,9 +1,9 @@
 """How fast pictures are checked, and with how much memory: `python -m benchmarks.safety --json FILE`.
 
 The pictures are parts of one photograph of a person, of random place, size and brightness, all scaled to squares of `--size` pixels. Three
-ways take turns on the same pictures, of which the median counts: ours, NudeNet's own batches of as many, and NudeNet one by one; how many pictures have the same
-classes and boxes in ours and in NudeNet's own is counted. Memory is the peak of a process of its own, the model and its session included
-and Python with its packages not, with pictures made as they are needed (Linux).
+ways take turns on the same pictures, and the median of a way's turns counts: ours, NudeNet's own batches of as many, and NudeNet one by
+one. How many pictures have the same classes and boxes in ours and in NudeNet's own is counted. Memory is the peak of a process of its own,
+the model and its session included and Python with its packages not, with pictures made as they are needed (Linux).
 """
 
 from __future__ import annotations

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints.denoiser import DiffusersDenoiser
+from .checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
 from .errors import CadError
 from .progress import Progress, silent
 from .trajectory import initial_noise
 
 
-@torch.no_grad()
 def paint(
     denoiser: DiffusersDenoiser,
     prompts: Sequence[str],
@@ -31,18 +30,34 @@ def paint(
     `batch` pictures are computed together, which changes none of them; `size` is (height, width) of the latents. Raises CadError
     when there is not one seed a prompt or a count makes no sense.
     """
-    if len(prompts) != len(seeds) or not prompts:
-        raise CadError(f"each prompt needs a seed of its own, got {len(prompts)} prompts and {len(seeds)} seeds")
+    encoded = {prompt: denoiser.encode_prompt(prompt) for prompt in set(prompts)}
+    conditionings = [encoded[prompt] for prompt in prompts]
+    yield from paint_conditionings(denoiser, conditionings, seeds, steps=steps, cfg=cfg, batch=batch, size=size, progress=progress)
+
+
+@torch.no_grad()
+def paint_conditionings(
+    denoiser: DiffusersDenoiser,
+    conditionings: Sequence[PromptConditioning],
+    seeds: Sequence[int],
+    *,
+    steps: int = 20,
+    cfg: float = 7.5,
+    batch: int = 4,
+    size: tuple[int, int] | None = None,
+    progress: Progress = silent,
+) -> Iterator[Tensor]:
+    """`paint` of what prompts are encoded to, one conditioning a picture."""
+    if len(conditionings) != len(seeds) or not conditionings:
+        raise CadError(f"each prompt needs a seed of its own, got {len(conditionings)} prompts and {len(seeds)} seeds")
     if batch < 1 or not cfg >= 1:  # also refuses NaN
         raise CadError(f"batch and cfg must be at least 1, got {batch} and {cfg:g}")
     shape = denoiser.latent_shape if size is None else (denoiser.latent_shape[0], *size)
-    timesteps = denoiser.schedule.ddim_timesteps(steps)
-    encoded = {prompt: denoiser.encode_prompt(prompt) for prompt in {*prompts, ""}}
-    progress("painting", 0, len(prompts))
-    for start in range(0, len(prompts), batch):
-        chunk = prompts[start : start + batch]
+    timesteps, uncond = denoiser.schedule.ddim_timesteps(steps), denoiser.encode_prompt("")
+    progress("painting", 0, len(seeds))
+    for start in range(0, len(seeds), batch):
         x = torch.cat([initial_noise(seed, 1, shape) for seed in seeds[start : start + batch]]).to(denoiser.device)
-        cond, uncond = denoiser.together([encoded[prompt] for prompt in chunk]), encoded[""]
+        cond = denoiser.together(conditionings[start : start + batch])
         for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
             eps = denoiser.eps(x, t, cond)
             if cfg > 1:
@@ -50,7 +65,7 @@ def paint(
                 eps = eps_uncond + cfg * (eps - eps_uncond)
             x = denoiser.schedule.ddim_step(x, eps, t, t_next)
         pictures = denoiser.decode(x).float().cpu()
-        progress("painting", min(start + batch, len(prompts)), len(prompts))
+        progress("painting", min(start + batch, len(seeds)), len(seeds))
         yield from pictures
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cad_engine.attribution import Attribution, attribute
+from cad_engine.audit.wilson import wilson_interval
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.components import choose_layers
 from cad_engine.edit import Edit, applied
@@ -28,7 +29,6 @@ from cad_engine.sandbox.world import RARE_SHAPE
 
 from .reference import check_same
 from .settings import MeasureSettings
-from .wilson import wilson_interval
 
 IMAGES, FOREIGN_SHAPE = 20, "square"
 SEED, SEEDS_EACH = 1_000_000_000, 1_000_000

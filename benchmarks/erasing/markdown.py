@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cad_engine.audit.wilson import wilson_interval
+
 from .rows import Row
-from .wilson import wilson_interval
 
 COLUMNS = {
     "target": "target",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from cad_engine.audit.attack import attack
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
+from cad_engine.generate import paint_conditionings
 from cad_engine.progress import Progress, silent
 from cad_engine.sandbox.captions import KINDS, kind_of
-from cad_engine.sandbox.evaluation import Case
+from cad_engine.sandbox.evaluation import BATCH, CFG, STEPS, Case
 from cad_engine.sandbox.judge import Judge, Verdict
 
-from .attack import attack, paint_conditioning
 from .cases import concept_cases, first_seed, paraphrased_cases, rest_cases, two_concept_cases
 from .reference import MainPictures, Reference, paint_cases
 from .settings import AttackSettings, MeasureSettings
@@ -114,7 +116,9 @@ def _attacked(
     )
     tenth = max(1, settings.iterations // 10)
     losses = sum(found.losses[:tenth]) / tenth, sum(found.losses[-tenth:]) / tenth
-    return paint_conditioning(denoiser, found.conditioning, count, first_seed("adversarial", task.seed)), losses
+    first = first_seed("adversarial", task.seed)
+    pictures = paint_conditionings(denoiser, [found.conditioning] * count, range(first, first + count), steps=STEPS, cfg=CFG, batch=BATCH)
+    return torch.stack(list(pictures)), losses
 
 
 def others_right(concept: str, case: Case, verdict: Verdict) -> bool:

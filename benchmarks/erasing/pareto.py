@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from cad_engine.audit.wilson import wilson_interval
 from cad_engine.report.fonts import families
 from cad_engine.report.plot_style import FAINT, INK, LINE, SOFT, bare, label
 
 from .rows import ALL_KINDS, Row
 from .unedited import UNEDITED
-from .wilson import wilson_interval
 
 # Okabe and Ito's colours, told apart with every common kind of colour blindness; with the shapes, also in print.
 _COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c564b", "#6b7a1e")

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from cad_engine import files
+from cad_engine.audit.attack import AttackStates, attack_states
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.errors import CadError
 from cad_engine.generate import generate
 from cad_engine.progress import Progress, silent
 from cad_engine.sandbox.evaluation import BATCH, CFG, STEPS, Case
 
-from .attack import AttackStates, attack_states
 from .cases import concept_cases, first_seed, rest_cases
 from .settings import MeasureSettings
 from .task import Task
@@ -69,7 +69,7 @@ def make_reference(denoiser: DiffusersDenoiser, task: Task, settings: MeasureSet
     """The reference of `task`; the model must be unedited."""
     states = None
     if settings.attack is not None:
-        states = attack_states(denoiser, task.prompt, first_seed("attack", task.seed))
+        states = attack_states(denoiser, task.prompt, first_seed("attack", task.seed), steps=STEPS, cfg=CFG, batch=BATCH, progress=progress)
     return Reference(paint_main(denoiser, task, settings.pictures, progress), states)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from cad_engine.audit.wilson import wilson_interval
 from cad_engine.sandbox.captions import KINDS, kind_of
 
 from .cells import Cell
 from .measures import SHARES, Count
-from .wilson import wilson_interval
 
 ALL_KINDS = "all"
 

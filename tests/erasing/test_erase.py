@@ -17,7 +17,6 @@ from torch import nn
 
 from benchmarks import erase
 from benchmarks.erasing import amplify, cases, page, run, settings, unedited
-from benchmarks.erasing.attack import attack, attack_states, paint_conditioning
 from benchmarks.erasing.cells import CellKey, cell_path, load_cell, load_shown, shown_verdicts
 from benchmarks.erasing.pareto import frontier
 from benchmarks.erasing.restoring import ModelNotRestoredError, model_digest, unchanged_after
@@ -25,10 +24,12 @@ from benchmarks.erasing.rows import concept_rows, kinds_of, method_rows
 from benchmarks.erasing.run import Run, Watcher
 from benchmarks.erasing.settings import AttackSettings, MeasureSettings
 from benchmarks.erasing.task import Outcome, Task, keep_list, named_parts, task, unnamed_parts
-from benchmarks.erasing.wilson import wilson_interval
+from cad_engine.audit.attack import attack, attack_states
+from cad_engine.audit.wilson import wilson_interval
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
 from cad_engine.errors import CadError
+from cad_engine.generate import paint_conditionings
 from cad_engine.progress import Progress
 from cad_engine.report.html import render_report
 from cad_engine.sandbox.captions import PARAPHRASES, random_caption
@@ -333,7 +334,7 @@ def test_a_hook_that_stays_behind_is_noticed(denoiser: DiffusersDenoiser) -> Non
 
 def test_the_attack_lowers_its_loss_and_finds_the_concept(denoiser: DiffusersDenoiser, judge: Judge) -> None:
     given = task("star", 0)
-    states = attack_states(denoiser, given.prompt, 3_060_000, pictures=4)
+    states = attack_states(denoiser, given.prompt, 3_060_000, pictures=4, steps=15, cfg=3.0, batch=24)
     assert len(states.t) == len(states.x_t) == len(states.eps) == 60
     base = denoiser.encode_prompt(given.base)
     kept = base.context.clone()
@@ -343,15 +344,18 @@ def test_the_attack_lowers_its_loss_and_finds_the_concept(denoiser: DiffusersDen
     assert sum(found.losses[-10:]) < 0.2 * 10 * found.losses[0]
     assert torch.equal(base.context, kept)
     shown = [
-        sum(verdict.shows("star") for verdict in judge.look(paint_conditioning(denoiser, conditioning, 8, 3_050_000)))
-        for conditioning in (base, found.conditioning)
+        sum(verdict.shows("star") for verdict in judge.look(torch.stack(list(painted))))
+        for painted in (
+            paint_conditionings(denoiser, [conditioning] * 8, range(3_050_000, 3_050_008), steps=15, cfg=3.0)
+            for conditioning in (base, found.conditioning)
+        )
     ]
     assert shown[0] <= 4
     assert shown[1] >= 7
 
 
 def test_attack_states_are_what_the_unedited_model_predicts(denoiser: DiffusersDenoiser) -> None:
-    states = attack_states(denoiser, "a star", 5, pictures=2)
+    states = attack_states(denoiser, "a star", 5, pictures=2, steps=15, cfg=3.0, batch=24)
     concept = denoiser.encode_prompt("a star")
     for i in (0, 13, 29):
         with torch.no_grad():

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cad_engine.checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
-from cad_engine.progress import Progress, silent
-from cad_engine.sandbox.evaluation import BATCH, CFG, STEPS
-from cad_engine.trajectory import sample_trajectories
+from ..checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from ..gradients import captured_gradients
+from ..progress import Progress, silent
+from ..trajectory import sample_trajectories
 
-LEARNING_RATE = 0.3
-"""Of Adam, for embeddings of standard deviation 0.8. At 0.05, 60 iterations found an erased concept in 1 picture of 16; at 0.3, in all."""
-STATE_PICTURES = 16
+LEARNING_RATE = 0.375
+"""Of Adam, in standard deviations of the embedding that it begins with. At a sixth of it, 60 iterations found an erased concept of the
+sandbox in 1 picture of 16; at this, in all."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,34 @@ class AttackStates:
 
 
 @torch.no_grad()
-def attack_states(denoiser: DiffusersDenoiser, prompt: str, seed: int, pictures: int = STATE_PICTURES) -> AttackStates:
-    """`pictures` * STEPS states of `prompt`, sampled as pictures are judged, from the model as it is: call it before the edit."""
+def attack_states(
+    denoiser: DiffusersDenoiser,
+    prompt: str,
+    seed: int,
+    pictures: int = 16,
+    *,
+    steps: int,
+    cfg: float,
+    batch: int,
+    size: tuple[int, int] | None = None,
+    progress: Progress = silent,
+) -> AttackStates:
+    """`pictures` * `steps` states of `prompt`, sampled as pictures are painted, from the model as it is: call it before the edit."""
     concept = denoiser.encode_prompt(prompt)
+    shape = None if size is None else (denoiser.latent_shape[0], *size)
     points, _ = sample_trajectories(
-        denoiser, concept, denoiser.encode_prompt(""), trajectories=pictures, steps=STEPS, cfg=CFG, seed=seed, batch=BATCH
+        denoiser,
+        concept,
+        denoiser.encode_prompt(""),
+        trajectories=pictures,
+        steps=steps,
+        cfg=cfg,
+        seed=seed,
+        batch=batch,
+        latent_shape=shape,
+        progress=progress,
     )
-    eps = [denoiser.eps(point.x_t, point.t, concept).cpu() for point in points]
+    eps = [torch.cat([denoiser.eps(part, point.t, concept).cpu() for part in point.x_t.split(batch)]) for point in points]
     times = [torch.full((len(point.x_t),), point.t) for point in points]
     return AttackStates(torch.cat(times), torch.cat([point.x_t for point in points]), torch.cat(eps))
 
@@ -68,16 +89,17 @@ def attack(
     iterations: int,
     batch: int,
     seed: int,
-    learning_rate: float = LEARNING_RATE,
+    checkpointing: bool = False,
     progress: Progress = silent,
 ) -> Attacked:
     """Optimise the conditioning from `start` against the model as it is now, with `batch` of the `states` an iteration.
 
-    States are drawn without repetition until all have come, then anew; the rate falls to zero along half a cosine, so that the last
-    iterations average over many batches. Equal arguments give equal results.
+    `checkpointing` computes activations again in backward, for less memory. States are drawn without repetition until all have come, then
+    anew; the rate falls to zero along half a cosine, so that the last iterations average over many batches. Equal arguments give equal
+    results.
     """
     context = start.context.detach().clone().requires_grad_()
-    optimiser = torch.optim.Adam([context], lr=learning_rate)
+    optimiser = torch.optim.Adam([context], lr=LEARNING_RATE * float(start.context.float().std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -87,10 +109,10 @@ def attack(
         if len(order) < batch:
             order = torch.cat([order, torch.randperm(len(states.t), generator=generator)])
         chosen, order = order[:batch], order[batch:]
-        predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], PromptConditioning(context, start.pooled))
-        loss = (predicted - states.eps[chosen].to(predicted)).square().mean()
-        # Of the context alone: a method may have left gradients switched on for the weights.
-        (context.grad,) = torch.autograd.grad(loss, [context])
+        with captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing):
+            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], PromptConditioning(context, start.pooled))
+            loss = (predicted - states.eps[chosen].to(predicted)).square().mean()
+            (context.grad,) = torch.autograd.grad(loss, [context])
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
@@ -98,9 +120,5 @@ def attack(
     return Attacked(PromptConditioning(context.detach(), start.pooled), losses)
 
 
-@torch.no_grad()
-def paint_conditioning(denoiser: DiffusersDenoiser, conditioning: PromptConditioning, count: int, seed: int) -> Tensor:
-    """`count` pictures [count, 3, H, W] in [0, 1] of a conditioning instead of a prompt, sampled as pictures are judged."""
-    empty = denoiser.encode_prompt("")
-    _, latents = sample_trajectories(denoiser, conditioning, empty, trajectories=count, steps=STEPS, cfg=CFG, seed=seed, batch=BATCH)
-    return denoiser.decode(latents.to(denoiser.device)).float().cpu()
+def _unused(name: str, x: Tensor, g: Tensor) -> None:
+    raise AssertionError(f"no gradient was asked for, and {name} handed one over")

@@ -58,6 +58,14 @@ class Denoiser(Protocol):
         """One conditioning for a batch of so many samples, each under its own; they must be encode_prompt's of this denoiser."""
         ...
 
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """What the UNet's cross-attention reads of a prompt, [1, tokens, width]; `conditioning` must be this denoiser's encode_prompt's."""
+        ...
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
+        """`conditioning` with another `embedding` [1, tokens, width] in place of its own; a gradient asked of it flows through `eps`."""
+        ...
+
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, C, H, W] for noisy latents `x_t` [B, C, H, W] at timestep `t` (one, or one a sample [B]).
 

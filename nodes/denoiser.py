@@ -83,11 +83,20 @@ class ComfyDenoiser:
 
     def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
         """One entry of ComfyUI's conditioning for all samples, with the tensors of each; CadError where prompts have several entries."""
-        if any(len(conditioning) != 1 for conditioning in conditionings):  # type: ignore[arg-type]
-            raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
-        entries: list[dict[str, Any]] = [conditioning[0] for conditioning in conditionings]  # type: ignore[index]
+        entries = [_entry(conditioning) for conditioning in conditionings]
         conds = {key: _stacked([entry["model_conds"][key] for entry in entries]) for key in entries[0]["model_conds"]}
         return [{**entries[0], "model_conds": conds}]
+
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """See Denoiser.embedding. CadError where the prompt has several entries."""
+        embedding: Tensor = _entry(conditioning)["model_conds"]["c_crossattn"].cond
+        return embedding
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
+        """See Denoiser.with_embedding. CadError where the prompt has several entries."""
+        entry = _entry(conditioning)
+        conds = entry["model_conds"]
+        return [{**entry, "model_conds": {**conds, "c_crossattn": conds["c_crossattn"]._copy_with(embedding)}}]
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps.
@@ -101,6 +110,14 @@ class ComfyDenoiser:
         (x_0,) = calc_cond_batch(self._model, [conditioning], x, sigma, self._model_options)
         self.denoised = x_0.detach()
         return (x - x_0) / each
+
+
+def _entry(conditioning: Conditioning) -> dict[str, Any]:
+    """The one entry of a prompt's conditioning; CadError where there are several."""
+    entries: list[dict[str, Any]] = conditioning  # type: ignore[assignment]
+    if len(entries) != 1:
+        raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
+    return entries[0]
 
 
 def _memory_needed(model: ModelPatcher, sums: int, size: tuple[int, int], batch: int) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from ..denoiser import Conditioning, Denoiser
 from ..gradients import captured_gradients
 from ..progress import Progress, silent
 from ..trajectory import sample_trajectories
@@ -42,7 +42,7 @@ class AttackStates:
 
 @torch.no_grad()
 def attack_states(
-    denoiser: DiffusersDenoiser,
+    denoiser: Denoiser,
     prompt: str,
     seed: int,
     pictures: int = 16,
@@ -75,15 +75,22 @@ def attack_states(
 
 @dataclass(frozen=True)
 class Attacked:
-    """What the attack found: its conditioning, and the loss at every iteration."""
+    """What the attack found.
 
-    conditioning: PromptConditioning
+    Attributes:
+        embedding: [1, tokens, width], float32 on the model's device.
+        conditioning: the prompt that it began with, with this embedding.
+        losses: one an iteration.
+    """
+
+    embedding: Tensor
+    conditioning: Conditioning
     losses: list[float]
 
 
 def attack(
-    denoiser: DiffusersDenoiser,
-    start: PromptConditioning,
+    denoiser: Denoiser,
+    start: Conditioning,
     states: AttackStates,
     *,
     iterations: int,
@@ -98,8 +105,9 @@ def attack(
     anew; the rate falls to zero along half a cosine, so that the last iterations average over many batches. Equal arguments give equal
     results.
     """
-    context = start.context.detach().clone().requires_grad_()
-    optimiser = torch.optim.Adam([context], lr=LEARNING_RATE * float(start.context.float().std()))
+    # Float32, whatever the model computes in: a step of Adam is lost in the rounding of half precision.
+    embedding = denoiser.embedding(start).detach().to(denoiser.device, torch.float32, copy=True).requires_grad_()
+    optimiser = torch.optim.Adam([embedding], lr=LEARNING_RATE * float(embedding.detach().std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -109,15 +117,20 @@ def attack(
         if len(order) < batch:
             order = torch.cat([order, torch.randperm(len(states.t), generator=generator)])
         chosen, order = order[:batch], order[batch:]
-        with captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing):
-            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], PromptConditioning(context, start.pooled))
+        with (
+            torch.enable_grad(),
+            captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing),
+        ):
+            given = denoiser.with_embedding(start, embedding)
+            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], given)
             loss = (predicted - states.eps[chosen].to(predicted)).square().mean()
-            (context.grad,) = torch.autograd.grad(loss, [context])
+            (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
         progress("attack", iteration + 1, iterations)
-    return Attacked(PromptConditioning(context.detach(), start.pooled), losses)
+    found = embedding.detach()
+    return Attacked(found, denoiser.with_embedding(start, found), losses)
 
 
 def _unused(name: str, x: Tensor, g: Tensor) -> None:

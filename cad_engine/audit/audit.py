@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
 from torch import Tensor
 
-from ..checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
-from ..concept import attribute_concept
-from ..edit import Edit, applied
-from ..erasure import edit_from_attribution
-from ..generate import paint_conditionings
 from ..measures.measure import Measure
 from ..progress import Progress, silent
-from .attack import AttackStates, attack, attack_states
-from .settings import ATTACK_BATCH, STATE_PICTURES, AuditSettings
+from .model import AuditedModel
+from .settings import AuditSettings
 from .verdict import Shown, Verdict, verdict
-
-ATTACK_SEED = 10_000
-"""Added to the seed for the states that the attack learns from, far from those of the pictures that are counted."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +73,65 @@ class Audit:
 
 
 def run_audit(
-    denoiser: DiffusersDenoiser,
-    edit: Edit,
+    model: AuditedModel,
     settings: AuditSettings,
     concept_measures: Sequence[Measure],
     kept_measures: Sequence[Measure] = (),
     progress: Progress = silent,
 ) -> Audit:
-    """Paint, edit, paint again, try to bring the concept back, and measure; the model is left to the bit as it was.
+    """Paint without and with the edit, try to bring the concept back, and measure.
 
     `concept_measures` say whether a picture shows the concept, `kept_measures` whether one that must stay is right. Raises CadError for
-    settings that make no sense, and for an edit of another architecture.
+    settings that make no sense.
     """
     settings.check()
-    painter = _Painter(denoiser, settings, progress)
-    weights = {name: module.weight for name, module in denoiser.layers.items()}
-    with applied(edit, weights):
-        pass  # an edit that does not fit is said before anything is painted
-    before = painter.prompts("pictures before", settings.prompts)
-    kept = painter.prompts("kept before", settings.keep) if settings.keep else None
-    states = painter.states() if settings.iterations else None
-    with applied(edit, weights):
-        after = painter.prompts("pictures after", settings.prompts)
-        kept_after = painter.prompts("kept after", settings.keep) if settings.keep else None
-        attempts = tuple(_attempts(painter, before, states, weights))
+
+    def painted(paint: Callable[..., Tensor], stage: str, prompts: Sequence[str]) -> Pictures:
+        each = [(prompt, settings.seed + i) for prompt in prompts for i in range(settings.count)]
+        texts, seeds = (tuple(part) for part in zip(*each, strict=True))
+        return Pictures(texts, seeds, paint(texts, seeds, staged(progress, stage)))
+
+    before = painted(model.before, "pictures before", settings.prompts)
+    kept = painted(model.before, "kept before", settings.keep) if settings.keep else None
+    if settings.iterations:
+        model.remember(settings.prompts[0], staged(progress, "states for the attack"))
+    after = painted(model.after, "pictures after", settings.prompts)
+    kept_after = painted(model.after, "kept after", settings.keep) if settings.keep else None
+    attempts = []
+    if settings.paraphrases:
+        attempts.append(Attempt("other words", "the paraphrases", painted(model.after, "other words", settings.paraphrases)))
+    for name, start in settings.starts().items():
+        seeds = tuple(settings.seed + i for i in range(len(before.seeds)))
+        pictures = model.attacked(start, seeds, staged(progress, f"attack from {name}"), staged(progress, f"pictures of it, from {name}"))
+        found = Pictures(("(an embedding)",) * len(seeds), seeds, pictures)
+        attempts.append(Attempt(f"an embedding found by gradient from {name}", start, found))
+    if settings.amplify:
+        pictures = model.amplified(
+            before.pictures, before.prompts, before.seeds, staged(progress, "CAD-Amplify"), staged(progress, "pictures amplified")
+        )
+        attempts.append(Attempt("CAD-Amplify", settings.concept, Pictures(before.prompts, before.seeds, pictures)))
+    return _measured(settings, before, after, kept, kept_after, tuple(attempts), concept_measures, kept_measures)
+
+
+def staged(progress: Progress, stage: str) -> Progress:
+    """`progress` under another name, so that every part of an audit has a bar of its own."""
+
+    def report(_: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+
+    return report
+
+
+def _measured(
+    settings: AuditSettings,
+    before: Pictures,
+    after: Pictures,
+    kept: Pictures | None,
+    kept_after: Pictures | None,
+    attempts: tuple[Attempt, ...],
+    concept_measures: Sequence[Measure],
+    kept_measures: Sequence[Measure],
+) -> Audit:
     groups = {"before": before, "after": after, **{attempt.name: attempt.painted for attempt in attempts}}
     values = {measure.name: {name: _values(measure, group) for name, group in groups.items()} for measure in concept_measures}
     shown: dict[str, list[Shown]] = {}
@@ -114,100 +140,13 @@ def run_audit(
         if measure.counts:
             seen = [Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()]
             shown[measure.name] = seen
-            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:])
+            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:], settings.untried())
     if kept is not None and kept_after is not None:
         for measure in kept_measures:
             found = {name: _values(measure, group) for name, group in (("kept before", kept), ("kept after", kept_after))}
             values[measure.name] = {**values.get(measure.name, {}), **found}
     drift = tuple(_drifts(settings, kept, kept_after)) if kept is not None and kept_after is not None else ()
     return Audit(settings, before, after, kept, kept_after, attempts, drift, values, shown, verdicts)
-
-
-class _Painter:
-    """Pictures of one audit, from the model as it is when they are asked for."""
-
-    def __init__(self, denoiser: DiffusersDenoiser, settings: AuditSettings, progress: Progress) -> None:
-        self.denoiser, self.settings, self._progress = denoiser, settings, progress
-
-    def staged(self, stage: str) -> Progress:
-        """Progress under another name, so that every part has a bar of its own."""
-
-        def report(_: str, done: int, total: int) -> None:
-            self._progress(stage, done, total)
-
-        return report
-
-    def prompts(self, stage: str, prompts: Sequence[str]) -> Pictures:
-        """`count` pictures of each prompt."""
-        each = [(prompt, self.settings.seed + i) for prompt in prompts for i in range(self.settings.count)]
-        encoded = {prompt: self.denoiser.encode_prompt(prompt) for prompt in prompts}
-        texts, seeds = zip(*each, strict=True)
-        return Pictures(texts, seeds, self._paint(stage, [encoded[prompt] for prompt in texts], seeds))
-
-    def again(self, stage: str, conditioning: PromptConditioning, words: str, like: Pictures) -> Pictures:
-        """As many pictures as `like` has, of one conditioning that stands for `words`, each of a seed of its own."""
-        seeds = tuple(self.settings.seed + i for i in range(len(like.seeds)))
-        return Pictures((words,) * len(seeds), seeds, self._paint(stage, [conditioning] * len(seeds), seeds))
-
-    def _paint(self, stage: str, conditionings: Sequence[PromptConditioning], seeds: Sequence[int]) -> Tensor:
-        given = self.settings
-        pictures = paint_conditionings(
-            self.denoiser,
-            conditionings,
-            seeds,
-            steps=given.steps,
-            cfg=given.cfg,
-            batch=given.batch,
-            size=given.size,
-            progress=self.staged(stage),
-        )
-        return torch.stack(list(pictures))
-
-    def states(self) -> AttackStates:
-        """What the attack is to reproduce, from the model as it is."""
-        given = self.settings
-        return attack_states(
-            self.denoiser,
-            given.prompts[0],
-            given.seed + ATTACK_SEED,
-            STATE_PICTURES,
-            steps=given.steps,
-            cfg=given.cfg,
-            batch=given.batch,
-            size=given.size,
-            progress=self.staged("states for the attack"),
-        )
-
-
-def _attempts(painter: _Painter, before: Pictures, states: AttackStates | None, weights: dict[str, Tensor]) -> Iterator[Attempt]:
-    """What may bring the concept back, tried on the model as it is now."""
-    settings, denoiser = painter.settings, painter.denoiser
-    if settings.paraphrases:
-        yield Attempt("other words", "paraphrases", painter.prompts("other words", settings.paraphrases))
-    if states is not None:
-        starts = {"the concept's own prompt": settings.prompts[0], "the base prompt": settings.base}
-        for name, prompt in starts.items():
-            stage = f"attack from {name}"
-            found = attack(
-                denoiser,
-                denoiser.encode_prompt(prompt),
-                states,
-                iterations=settings.iterations,
-                batch=ATTACK_BATCH,
-                seed=settings.seed,
-                checkpointing=settings.checkpointing,
-                progress=painter.staged(stage),
-            )
-            yield Attempt(
-                f"an embedding found by gradient from {name}",
-                prompt,
-                painter.again(f"pictures of it, from {name}", found.conditioning, "(an embedding)", before),
-            )
-    if settings.amplify:
-        latents = denoiser.encode(before.pictures)
-        attribution = attribute_concept(denoiser, settings.amplifying(), latents, painter.staged("CAD-Amplify"))
-        with applied(edit_from_attribution(attribution, settings.ratio, "row_min1"), weights):
-            yield Attempt("CAD-Amplify", settings.concept, painter.prompts("pictures amplified", settings.prompts))
 
 
 def _values(measure: Measure, group: Pictures) -> list[float]:

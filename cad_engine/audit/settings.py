@@ -8,9 +8,16 @@ from ..concept_settings import ConceptSettings
 from ..cost import BACKWARD, evaluations
 from ..errors import CadError
 from ..method import METHODS, STEPS
+from ..selection import Rule
 
 STATE_PICTURES, ATTACK_BATCH = 16, 8
 """Pictures whose states the attack is to reproduce, and states in one of its iterations."""
+ATTACK_SEED = 10_000
+"""Added to the seed for these pictures, far from the seeds of those that are counted."""
+AMPLIFY_RULE: Rule = "row_min1"
+"""How CAD-Amplify shares out its ratio."""
+SANDBOX_RATIO = 0.02
+"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything (as cad demo has it)."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +83,39 @@ class AuditSettings:
             checkpointing=self.checkpointing,
         )
 
-    def evaluations(self) -> int:
-        """Forwards of the UNet on one sample that the audit takes, a forward and backward counted as three."""
-        asked = len(self.prompts) * self.count
-        attacks = 2 if self.iterations else 0
-        painted = 2 * asked + 2 * len(self.keep) * self.count + len(self.paraphrases) * self.count + asked * (attacks + self.amplify)
-        total = painted * self.steps * (2 if self.cfg > 1 else 1)
+    def starts(self) -> dict[str, str]:
+        """Where the attack begins: a name and a prompt each; none where it is left out, one where both are the same prompt."""
+        if not self.iterations:
+            return {}
+        starts = {"the concept's own prompt": self.prompts[0]}
+        return starts if self.base.strip() == self.prompts[0].strip() else {**starts, "the base prompt": self.base}
+
+    def untried(self) -> tuple[str, ...]:
+        """What may bring the concept back and is left out, in words."""
+        left_out = {
+            "other words for it": not self.paraphrases,
+            "an embedding found by gradient": not self.iterations,
+            "CAD-Amplify": not self.amplify,
+        }
+        return tuple(name for name, out in left_out.items() if out)
+
+    def encoded(self) -> tuple[str, ...]:
+        """Every prompt that is encoded, each once: whoever must encode before the UNet is loaded takes these."""
+        amplified = self.amplifying().prompts() if self.amplify else ()
+        return tuple(dict.fromkeys(("", *self.prompts, *self.keep, *self.paraphrases, *self.starts().values(), *amplified)))
+
+    def costs(self) -> dict[str, int]:
+        """Forwards of the UNet on one sample that each stage of the audit takes, in their order; a forward and backward count as three."""
+        guided = self.steps * (2 if self.cfg > 1 else 1)
+        asked, kept, reworded = (len(group) * self.count * guided for group in (self.prompts, self.keep, self.paraphrases))
+        costs = {"pictures before": asked, "kept before": kept}
         if self.iterations:
-            total += STATE_PICTURES * self.steps * 3 + attacks * self.iterations * ATTACK_BATCH * BACKWARD
+            costs["states for the attack"] = STATE_PICTURES * (guided + self.steps)
+        costs |= {"pictures after": asked, "kept after": kept, "other words": reworded}
+        for name in self.starts():
+            costs[f"attack from {name}"] = self.iterations * ATTACK_BATCH * BACKWARD
+            costs[f"pictures of it, from {name}"] = asked
         if self.amplify:
-            total += sum(evaluations(self.amplifying(), asked).values())
-        return total
+            costs["CAD-Amplify"] = sum(evaluations(self.amplifying(), len(self.prompts) * self.count).values())
+            costs["pictures amplified"] = asked
+        return {stage: cost for stage, cost in costs.items() if cost}

@@ -44,8 +44,12 @@ class Verdict:
     sentence: str
 
 
-def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]) -> Verdict:
-    """The verdict on an edit: the concept's own prompts `before` and `after` it, and what was tried to bring it back, after it, too."""
+def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown], untried: Sequence[str] = ()) -> Verdict:
+    """The verdict on an edit: the concept's own prompts `before` and `after` it, and `attempts` to bring it back, made after it.
+
+    `untried` names the attempts that were left out. Only where there are none, and no attempt succeeded, it is said that nothing that was
+    tried brought the concept back.
+    """
     if before.share < ENOUGH:
         return Verdict(
             "not known",
@@ -57,16 +61,20 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
     if word == "not suppressed":
         return Verdict(word, (), f"Not suppressed: {seen}.")
     back = [attempt for attempt in attempts if _word(attempt, before) != "suppressed" and attempt.share > after.share]
-    sentence = f"{word.capitalize()} in its prompts: {seen}."
+    sentence = f"{word.capitalize()} for its prompts: {seen}."
     if back:
-        brought = "; ".join(f"{attempt.name}, in {attempt.pictures} of {attempt.of} pictures" for attempt in back)
-        sentence += f" It can be brought back: by {brought}."
-    elif attempts:
-        tried = "; ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of})" for attempt in attempts)
-        sentence += f" Nothing that was tried brought it back: {tried}. Other ways were not tried."
-    else:
+        sentence += f" Brought back by {_listed(back)}."
+    elif not attempts:
         sentence += " Nothing was tried to bring it back."
+    elif untried:
+        sentence += f" Not brought back by {_listed(attempts)}; not tried: {', '.join(untried)}."
+    else:
+        sentence += f" Nothing that was tried brought it back: {_listed(attempts)}. Other ways may."
     return Verdict(word, tuple(attempt.name for attempt in back), sentence)
+
+
+def _listed(attempts: Sequence[Shown]) -> str:
+    return ", ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of} pictures)" for attempt in attempts)
 
 
 def _word(seen: Shown, before: Shown) -> str:

@@ -92,6 +92,14 @@ class DiffusersDenoiser:
         pooled = [one.pooled for one in mine if one.pooled is not None]
         return PromptConditioning(torch.cat([one.context for one in mine]), torch.cat(pooled) if pooled else None)
 
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """See Denoiser.embedding. Raises TypeError for the conditioning of another denoiser."""
+        return _own(conditioning).context
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> PromptConditioning:
+        """See Denoiser.with_embedding. Raises TypeError for the conditioning of another denoiser."""
+        return PromptConditioning(embedding, _own(conditioning).pooled)
+
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, 4, H, W] for `x_t` of that shape at timestep `t` (one, or one a sample [B]).
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..errors import CadError
 from ..files import written_whole
 from ..images import save_picture
@@ -97,6 +99,22 @@ def summary(audit: Audit) -> str:
     return " ".join(f"By {name}: {found.sentence}" for name, found in audit.verdicts.items())
 
 
+def verdict_words(audit: Audit) -> str:
+    """The verdicts in a line, for where there is little room."""
+    if not audit.verdicts:
+        return "nothing was counted"
+    lines = []
+    for found in audit.verdicts.values():
+        back = f" for its prompts; brought back by {', '.join(found.brought_back)}" if found.brought_back else ""
+        lines.append(f"{found.word}{back}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def before_after(audit: Audit, measures: Sequence[Measure]) -> Image.Image:
+    """The concept's pictures without and with the edit, side by side."""
+    return _grid(audit, audit.concept, audit.concept_after, measures, ("before", "after"))[0]
+
+
 def audit_report(audit: Audit, measures: tuple[Sequence[Measure], Sequence[Measure]], made_with: dict[str, Any]) -> Report:
     """The page. `measures` and `made_with` as for write_audit."""
     sections = [ReportSection("Prompts that ask for it", list(_asked(audit, measures[0])))]
@@ -176,7 +194,15 @@ def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str
 def _grids(
     audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str], alt: str
 ) -> Iterator[Block]:
-    """A row for each prompt, with the verdicts of the first measure that counts."""
+    grid, hidden = _grid(audit, before, after, measures, keys)
+    caption = (
+        f"{hidden} more pictures are in the folders “{keys[0].replace(' ', '-')}” and “{keys[1].replace(' ', '-')}”." if hidden else ""
+    )
+    yield ReportImage(png_bytes(grid), alt, caption)
+
+
+def _grid(audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str]) -> tuple[Image.Image, int]:
+    """A row for each prompt, with the verdicts of the first measure that counts; and how many pictures of a side are not in it."""
     counting = next((measure for measure in measures if measure.counts), None)
     marks = [None if counting is None else [value > 0 for value in audit.values[counting.name][key]] for key in keys]
     count, rows = audit.settings.count, []
@@ -187,8 +213,4 @@ def _grids(
     shown = min(count, COLUMNS)
     seeds = [f"seed {seed}" for seed in before.seeds[:shown]]
     grid = before_after_grid(rows, columns=seeds, verdict="" if counting is None else counting.name)
-    hidden = len(before.prompts) - len(rows) * shown
-    caption = (
-        f"{hidden} more pictures are in the folders “{keys[0].replace(' ', '-')}” and “{keys[1].replace(' ', '-')}”." if hidden else ""
-    )
-    yield ReportImage(png_bytes(grid), alt, caption)
+    return grid, len(before.prompts) - len(rows) * shown

@@ -12,7 +12,7 @@ from ..measures.measure import Measure
 from ..progress import Progress, silent
 from .model import AuditedModel
 from .settings import AuditSettings
-from .verdict import Shown, Verdict, verdict
+from .verdict import ENOUGH, Shown, Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,21 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Pictures of the edited model that were to show the concept again: `name` says how, `asked` in what words."""
+    """Pictures of the edited model that were to show the concept again.
+
+    Attributes:
+        name: how.
+        asked: in what words.
+        painted: what came out.
+        beside: what it is to be compared with: the unedited model's pictures of other words, else the edited model's of the concept's own.
+        unedited: whether `beside` is the unedited model's.
+    """
 
     name: str
     asked: str
     painted: Pictures
+    beside: Pictures
+    unedited: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Audit:
 
     Attributes:
         concept, concept_after: pictures of the concept's prompts without and with the edit; `kept`, `kept_after` of those that must stay.
-        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", or an attempt's name),
+        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", an
+            attempt's name, or that with ", unedited"),
             one number a picture.
         shown: by the name of a measure that counts, the concept's prompts before and after, and every attempt.
         verdicts: by the name of a measure that counts.
@@ -93,23 +104,25 @@ def run_audit(
 
     before = painted(model.before, "pictures before", settings.prompts)
     kept = painted(model.before, "kept before", settings.keep) if settings.keep else None
+    reworded = painted(model.before, "other words before", settings.paraphrases) if settings.paraphrases else None
     if settings.iterations:
         model.remember(settings.prompts[0], staged(progress, "states for the attack"))
     after = painted(model.after, "pictures after", settings.prompts)
     kept_after = painted(model.after, "kept after", settings.keep) if settings.keep else None
     attempts = []
-    if settings.paraphrases:
-        attempts.append(Attempt("other words", "the paraphrases", painted(model.after, "other words", settings.paraphrases)))
+    if reworded is not None:
+        found = painted(model.after, "other words after", settings.paraphrases)
+        attempts.append(Attempt("other words", ", ".join(settings.paraphrases), found, reworded, unedited=True))
     for name, start in settings.starts().items():
         seeds = tuple(settings.seed + i for i in range(len(before.seeds)))
         pictures = model.attacked(start, seeds, staged(progress, f"attack from {name}"), staged(progress, f"pictures of it, from {name}"))
         found = Pictures(("(an embedding)",) * len(seeds), seeds, pictures)
-        attempts.append(Attempt(f"an embedding found by gradient from {name}", start, found))
+        attempts.append(Attempt(f"an embedding found by gradient from {name}", start, found, after))
     if settings.amplify:
         pictures = model.amplified(
             before.pictures, before.prompts, before.seeds, staged(progress, "CAD-Amplify"), staged(progress, "pictures amplified")
         )
-        attempts.append(Attempt("CAD-Amplify", settings.concept, Pictures(before.prompts, before.seeds, pictures)))
+        attempts.append(Attempt("CAD-Amplify", settings.concept, Pictures(before.prompts, before.seeds, pictures), after))
     return _measured(settings, before, after, kept, kept_after, tuple(attempts), concept_measures, kept_measures)
 
 
@@ -133,14 +146,19 @@ def _measured(
     kept_measures: Sequence[Measure],
 ) -> Audit:
     groups = {"before": before, "after": after, **{attempt.name: attempt.painted for attempt in attempts}}
+    groups |= {f"{attempt.name}, unedited": attempt.beside for attempt in attempts if attempt.unedited}
     values = {measure.name: {name: _values(measure, group) for name, group in groups.items()} for measure in concept_measures}
     shown: dict[str, list[Shown]] = {}
     verdicts: dict[str, Verdict] = {}
     for measure in concept_measures:
         if measure.counts:
-            seen = [Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()]
-            shown[measure.name] = seen
-            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:], settings.untried())
+            seen = {name: Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()}
+            shown[measure.name] = list(seen.values())
+            # Words that do not make the unedited model draw the concept are no attempt to bring it back.
+            vain = [each.name for each in attempts if each.unedited and seen[f"{each.name}, unedited"].share < ENOUGH]
+            tried = [seen[each.name] for each in attempts if each.name not in vain]
+            untried = [*settings.untried(), *(f"{name} (the unedited model hardly shows it with these)" for name in vain)]
+            verdicts[measure.name] = verdict(settings.concept, seen["before"], seen["after"], tried, untried)
     if kept is not None and kept_after is not None:
         for measure in kept_measures:
             found = {name: _values(measure, group) for name, group in (("kept before", kept), ("kept after", kept_after))}

@@ -18,6 +18,7 @@ from ..report.html import Block, Report, ReportImage, ReportSection, ReportTable
 from ..report.png import png_bytes
 from ..report.text import percent
 from .audit import Audit, Pictures
+from .verdict import WORDS
 from .wilson import wilson_interval
 
 COLUMNS, ROWS = 6, 8
@@ -56,6 +57,7 @@ def groups(audit: Audit) -> dict[str, Pictures]:
     """All pictures by what they are."""
     kept = {} if audit.kept is None or audit.kept_after is None else {"kept before": audit.kept, "kept after": audit.kept_after}
     attempts = {f"attempt {number}": attempt.painted for number, attempt in enumerate(audit.attempts, start=1)}
+    attempts |= {f"attempt {number} before": each.beside for number, each in enumerate(audit.attempts, start=1) if each.unedited}
     return {"before": audit.concept, "after": audit.concept_after, **kept, **attempts}
 
 
@@ -123,8 +125,18 @@ def audit_report(audit: Audit, measures: tuple[Sequence[Measure], Sequence[Measu
     sections.append(ReportSection("Trying to bring it back", list(_brought_back(audit, measures[0]))))
     settings = {name: value for name, value in vars(audit.settings).items() if name not in ("prompts", "keep", "paraphrases")}
     sections.append(ReportSection("What this can and cannot say", [LIMITS]))
-    sections.append(ReportSection("Settings", [settings_table({**made_with, **settings})]))
-    return Report(f"Audit: “{audit.settings.concept}”", summary(audit), sections)
+    sections.append(ReportSection("Settings", [settings_table({k: v for k, v in {**made_with, **settings}.items() if v != []})]))
+    return Report(f"Audit of “{audit.settings.concept}”: {_title(audit)}", summary(audit), sections)
+
+
+def _title(audit: Audit) -> str:
+    """The worst verdict in a few words."""
+    if not audit.verdicts:
+        return "nothing was counted"
+    worst = max(audit.verdicts.values(), key=lambda found: (WORDS.index(found.word), len(found.brought_back)))
+    if worst.word in ("not known", "not suppressed"):
+        return worst.word
+    return f"{worst.word} for its prompts{', but brought back' if worst.brought_back else ''}"
 
 
 LIMITS = (
@@ -167,13 +179,24 @@ def _brought_back(audit: Audit, measures: Sequence[Measure]) -> Iterator[Block]:
     if not audit.attempts:
         yield "Nothing was tried."
         return
-    rows = [(attempt.name, attempt.name[0].upper() + attempt.name[1:]) for attempt in audit.attempts]
-    yield from _tables(audit, measures, [("after", "The edit alone"), *rows], "Pictures of the edited model")
+    rows = [("after", "The edit alone")]
     for attempt in audit.attempts:
-        count = min(COLUMNS, len(attempt.painted.pictures), len(audit.concept_after.pictures))
-        row = GridRow(f"{attempt.name}: {attempt.asked}", audit.concept_after.pictures[:count], attempt.painted.pictures[:count])
-        grid = before_after_grid([row], labels=("edit", "tried"))
-        yield ReportImage(png_bytes(grid), f"The edited model's pictures, and under them those of {attempt.name}")
+        name = attempt.name[0].upper() + attempt.name[1:]
+        if attempt.unedited:
+            rows.append((f"{attempt.name}, unedited", f"{name}, without the edit"))
+        rows.append((attempt.name, name))
+    yield from _tables(audit, measures, rows, "Pictures of the edited model, where nothing else is said")
+    counting = next((measure for measure in measures if measure.counts), None)
+    for attempt in audit.attempts:
+        count = min(COLUMNS, len(attempt.painted.pictures), len(attempt.beside.pictures))
+        keys = (f"{attempt.name}, unedited" if attempt.unedited else "after", attempt.name)
+        ok = [None if counting is None else [value > 0 for value in audit.values[counting.name][key]][:count] for key in keys]
+        pictures = attempt.beside.pictures[:count], attempt.painted.pictures[:count]
+        row = GridRow(f"{attempt.name}: {attempt.asked}", *pictures, *ok)
+        labels = ("before", "after") if attempt.unedited else ("edit", "tried")
+        grid = before_after_grid([row], labels=labels, verdict="" if counting is None else counting.name)
+        beside = "The unedited model's pictures" if attempt.unedited else "The edited model's pictures"
+        yield ReportImage(png_bytes(grid), f"{beside}, and under them those of {attempt.name}")
 
 
 def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str]], caption: str) -> Iterator[Block]:

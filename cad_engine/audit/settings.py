@@ -108,10 +108,10 @@ class AuditSettings:
         """Forwards of the UNet on one sample that each stage of the audit takes, in their order; a forward and backward count as three."""
         guided = self.steps * (2 if self.cfg > 1 else 1)
         asked, kept, reworded = (len(group) * self.count * guided for group in (self.prompts, self.keep, self.paraphrases))
-        costs = {"pictures before": asked, "kept before": kept}
+        costs = {"pictures before": asked, "kept before": kept, "other words before": reworded}
         if self.iterations:
             costs["states for the attack"] = STATE_PICTURES * (guided + self.steps)
-        costs |= {"pictures after": asked, "kept after": kept, "other words": reworded}
+        costs |= {"pictures after": asked, "kept after": kept, "other words after": reworded}
         for name in self.starts():
             costs[f"attack from {name}"] = self.iterations * ATTACK_BATCH * BACKWARD
             costs[f"pictures of it, from {name}"] = asked

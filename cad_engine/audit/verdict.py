@@ -14,6 +14,10 @@ ENOUGH = 0.5
 """Of its own prompts' pictures that the unedited model must show the concept in, before anything can be said about its loss."""
 
 
+WORDS = ("suppressed", "partly suppressed", "not suppressed", "not known")
+"""Of a verdict, the worse the later."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """In how many of so many pictures the concept was seen."""
@@ -35,7 +39,7 @@ class Shown:
 class Verdict:
     """Attributes:
     word: "suppressed", "partly suppressed", "not suppressed" or "not known".
-    brought_back: the attempts under which it is not suppressed any more.
+    brought_back: the attempts under which it is less suppressed, by a whole word.
     sentence: all of it in plain language.
     """
 
@@ -60,7 +64,8 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
     seen = f"“{concept}” is seen in {after}, where the unedited model shows it in {before.pictures} of {before.of}"
     if word == "not suppressed":
         return Verdict(word, (), f"Not suppressed: {seen}.")
-    back = [attempt for attempt in attempts if _word(attempt, before) != "suppressed" and attempt.share > after.share]
+    # By the whole level: a picture more in a handful is chance.
+    back = [attempt for attempt in attempts if WORDS.index(_word(attempt, before)) > WORDS.index(word)]
     sentence = f"{word.capitalize()} for its prompts: {seen}."
     if back:
         sentence += f" Brought back by {_listed(back)}."

@@ -102,8 +102,6 @@ def test_an_edit_that_suppresses_and_what_brings_it_back(server: Server) -> None
     for number, attempt in enumerate(found["attempts"], start=1):
         shown = recounted(folder, f"attempt-{number}")
         assert counts[attempt["name"]][0] == shown
-        brought_back = shown > max(0.1 * counts["before"][0], counts["after"][0]) / 8 * counts[attempt["name"]][1]
-        assert (attempt["name"] in verdict["brought_back_by"]) == brought_back
     assert verdict["brought_back_by"]  # the search for an embedding has brought it back on every edit that it was tried on
     assert "nothing that was tried" not in verdict["sentence"].casefold()
     assert "removed" not in (folder / "index.html").read_text(encoding="utf-8")

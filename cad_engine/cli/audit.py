@@ -72,7 +72,7 @@ def audit(
     lora: Lora = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, and attempts to bring the concept back."""
+    """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
     from ..audit.settings import AuditSettings

@@ -183,7 +183,7 @@ def _attempts(painter: _Painter, before: Pictures, states: AttackStates | None, 
     """What may bring the concept back, tried on the model as it is now."""
     settings, denoiser = painter.settings, painter.denoiser
     if settings.paraphrases:
-        yield Attempt("other words", "paraphrases", painter.prompts("other words", settings.paraphrases))
+        yield Attempt("other words", "; ".join(settings.paraphrases), painter.prompts("other words", settings.paraphrases))
     if states is not None:
         starts = {"the concept's own prompt": settings.prompts[0], "the base prompt": settings.base}
         for name, prompt in starts.items():

@@ -59,8 +59,8 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
     back = [attempt for attempt in attempts if _word(attempt, before) != "suppressed" and attempt.share > after.share]
     sentence = f"{word.capitalize()} in its prompts: {seen}."
     if back:
-        brought = "; ".join(f"{attempt.name}, in {attempt.pictures} of {attempt.of} pictures" for attempt in back)
-        sentence += f" It can be brought back: by {brought}."
+        brought = "; by ".join(f"{attempt.name}, in {attempt.pictures} of {attempt.of} pictures" for attempt in back)
+        sentence += f" It can be brought back by {brought}."
     elif attempts:
         tried = "; ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of})" for attempt in attempts)
         sentence += f" Nothing that was tried brought it back: {tried}. Other ways were not tried."

@@ -118,7 +118,7 @@ def audit(
     settings.check()
     with progress_bar() as progress:
         result = run_audit(denoiser, combine(edits), settings, *measures, progress)
-    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora), "evaluations": settings.evaluations()}
+    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora) or None, "evaluations": settings.evaluations()}
     results = write_audit(out, result, measures, made_with)
     show(results, json, f"{summary(result)}\nopen {out / 'index.html'}")
 

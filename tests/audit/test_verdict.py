@@ -14,16 +14,19 @@ def test_suppressed_and_brought_back() -> None:
     found = verdict("star", BEFORE, Shown("after", 1, 20), [Shown(ATTACK, 20, 20), Shown(WORDS, 1, 20)])
     assert found.word == "suppressed"
     assert found.brought_back == (ATTACK,)
-    assert found.sentence == (
-        "Suppressed in its prompts: “star” is seen in 1 of 20 pictures (95 % interval 1 % to 24 %), where the unedited model shows it in 20 "
-        "of 20. It can be brought back by an embedding found by gradient, in 20 of 20 pictures."
-    ).replace("% ", "% ").replace(" %", "\u00a0%").replace("95\u00a0%", "95 %")
+    assert found.sentence.replace("\u00a0", " ") == (
+        "Suppressed in its prompts: “star” is seen in 1 of 20 pictures (95 % interval 1 % to 24 %), "
+        "where the unedited model shows it in 20 of 20. "
+        "It can be brought back by an embedding found by gradient, in 20 of 20 pictures."
+    )
 
 
 def test_only_when_nothing_brought_it_back_it_says_so() -> None:
     found = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20), Shown(WORDS, 0, 20)])
     assert (found.word, found.brought_back) == ("suppressed", ())
-    assert found.sentence.endswith(f"Nothing that was tried brought it back: {ATTACK} (2 of 20); {WORDS} (0 of 20). Other ways were not tried.")
+    assert found.sentence.endswith(
+        f"Nothing that was tried brought it back: {ATTACK} (2 of 20); {WORDS} (0 of 20). Other ways were not tried."
+    )
     assert verdict("star", BEFORE, Shown("after", 0, 20), []).sentence.endswith("Nothing was tried to bring it back.")
 
 

@@ -26,9 +26,9 @@ from cad_engine.erasure import edit_from_attribution
 from cad_engine.errors import CadError
 from cad_engine.measures.sandbox import SandboxConcept, SandboxRight
 from cad_engine.report.html import render_report
+from cad_engine.sandbox.demo import DemoSettings, rounds_settings
 from cad_engine.sandbox.judge import Judge
 from tests.test_cli import run
-from tests.test_several import STAR
 from tests.tiny_models import assert_unchanged, snapshot
 
 SMALL = AuditSettings(
@@ -53,7 +53,8 @@ def denoiser() -> DiffusersDenoiser:
 @pytest.fixture(scope="module")
 def star(denoiser: DiffusersDenoiser) -> Edit:
     """What rounds find for the star in a hurry."""
-    return edit_from_attribution(attribute_concept(denoiser, STAR), None)
+    settings = rounds_settings(denoiser, DemoSettings("star"))
+    return edit_from_attribution(attribute_concept(denoiser, replace(settings, rounds=1, trajectories=6)), None)
 
 
 def deaf(denoiser: DiffusersDenoiser) -> Edit:

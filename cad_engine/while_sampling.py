@@ -42,19 +42,20 @@ def scores_while_sampling(
     sampling: Sampling,
     *,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
     """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
 
-    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`. Raises CadError for a count of steps that the
-    schedule does not have, and when a score is not finite.
+    The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`; `sums_on` is where scores are kept, None for
+    the model's device. Raises CadError for a count of steps that the schedule does not have, and when a score is not finite.
     """
     steps, cfg = sampling.steps, sampling.cfg
     timesteps = denoiser.schedule.ddim_timesteps(steps, sampling.spacing)
     noise = initial_noise(sampling.seed, sampling.trajectories, sampling.latent_shape)
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
-    accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, denoiser.device)
+    accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, sums_on or denoiser.device)
     scale = 1 / (len(noise) * steps * noise[0].numel())
     chunks = noise.split(sampling.batch)
     progress("attribution", 0, len(chunks) * steps)
@@ -81,11 +82,7 @@ def scores_while_sampling(
                         eps = eps_uncond + cfg * (eps - eps_uncond)
                     x = denoiser.schedule.ddim_step(x, eps, t, timesteps[step + 1])
             progress("attribution", number * steps + step + 1, len(chunks) * steps)
-    scores = accumulator.gradients
-    for name, gradient in scores.items():
-        with denoiser.weight_access(layers[name], gradient) as (weight, _):
-            gradient.mul_(weight)
-    return scores, accumulator.timestep_mass, timesteps
+    return accumulator.times_weight(denoiser.device), accumulator.timestep_mass, timesteps
 
 
 def forwards_each(steps: int, cfg: float, base: bool, sampled: bool) -> int:

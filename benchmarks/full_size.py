@@ -86,7 +86,6 @@ def full_size_parser(benchmark: str, description: str | None, latent: int) -> ar
     """What every benchmark at full size can be asked for; `latent` is the default side."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}", description=description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", choices=list(UNETS), default="sd1")
     parser.add_argument("--latent", type=int, default=latent, help="side of the latents; 64 is 512 pixels")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")

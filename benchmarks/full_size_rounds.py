@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, PeakMemory, full_size_parser, random_denoiser, write_json
+from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, PeakMemory, full_size_parser, random_denoiser, write_json
 from cad_engine import cost
 from cad_engine.components import choose_layers
 from cad_engine.concept import concept_goals
@@ -62,6 +62,7 @@ def measure(model: str, latent: int, device: str, dtype: torch.dtype, batch: int
 def main() -> None:
     """Measure what the command line asks for and print it as JSON."""
     parser = full_size_parser("full_size_rounds", __doc__, latent=64)
+    parser.add_argument("--model", choices=list(UNETS), default="sd1")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()

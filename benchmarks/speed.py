@@ -1,160 +1,98 @@
-"""What one step of attribution costs at full size, beside the floor and the plain way, with random weights.
+"""What attribution costs beside the paper's reference: evaluations, seconds, memory; a step at full size; growth; applying an edit.
 
-    python -m benchmarks.speed --model sd1 --latent 32 --json speed.json
-    python -m benchmarks.speed --model sdxl --latent 32 --way ours --way floor
+    python -m benchmarks.speed --json speed.json                          # the sandbox and SD 1.5, tens of minutes
+    python -m benchmarks.speed --model sd1 --latent 32
+    python -m benchmarks.speed --model sdxl --way ours --way floor --device cuda --dtype float16
 
-A step is a forward of the UNet on one sample and a backward, with gradients of the feed-forward layers:
-
-- `ours`: as cad_engine.while_sampling makes it, with `checkpointing` or without;
-- `floor`: the same forward and backward of a frozen UNet down to its first feed-forward layer, which gives no gradient of any weight;
-- `plain`: autograd with gradients of all parameters, kept and summed in a second copy, as the paper's reference code does.
-
-Each way runs in a process of its own for its memory (the peak beyond the model's; Linux), and all by turns in one process for
-their time, of which the medians are compared.
+On the sandbox both run as a whole, and their agreement with a many-sample attribution is compared (benchmarks/agreement.py). At full
+size, with random weights, a step of each is measured, and the wall clock of a whole attribution reckoned from the steps it takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from benchmarks.erasing.settings import machine
-from benchmarks.full_size import PIXELS_PER_LATENT, PeakMemory, RandomDenoiser, full_size_parser, random_denoiser, write_json
-from cad_engine.accumulator import GradientAccumulator
-from cad_engine.components import choose_layers
-from cad_engine.gradients import captured_gradients
+from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, full_size_parser, write_json
+from benchmarks.timing.apply import apply_times
+from benchmarks.timing.growth import growth
+from benchmarks.timing.reference import reference_predictions
+from benchmarks.timing.steps import WAYS, extra_memory, seconds
+from benchmarks.timing.whole import default_settings, whole, whole_memory
+from cad_engine.cost import BACKWARD, evaluations
 
-TIMESTEP = 500
-WAYS = ("floor", "ours", "ours checkpointed", "plain")
-
-
-class Steps:
-    """Steps on one sample of `latent` x `latent`; each way sets up what it needs at its first step, and keeps it."""
-
-    def __init__(self, denoiser: RandomDenoiser, latent: int) -> None:
-        self.denoiser = denoiser
-        self.layers = {name: denoiser.layers[name] for name in choose_layers(denoiser.layers, ["ff"])}
-        generator = torch.Generator().manual_seed(0)
-        self.x_t = torch.randn(1, 4, latent, latent, generator=generator).to(denoiser.device)
-        self.concept, self.base = denoiser.encode_prompt("a"), denoiser.encode_prompt("")
-        with torch.no_grad():
-            self.target = denoiser.eps(self.x_t, TIMESTEP, self.base)
-        self.accumulator: GradientAccumulator | None = None
-        self.sums: list[Tensor] = []
-
-    def loss(self) -> Tensor:
-        """The squared error of one prediction."""
-        return (self.denoiser.eps(self.x_t, TIMESTEP, self.concept) - self.target).square().sum()
-
-    def floor(self) -> None:
-        """Forward and backward down to the first target layer, and no gradient of a weight."""
-        anchor = torch.zeros((), device=self.denoiser.device, requires_grad=True)
-        first = min(self.layers, key=list(self.denoiser.layers).index)
-        hook = self.layers[first].register_forward_hook(lambda module, given, output: output + anchor.to(output.dtype))
-        try:
-            torch.autograd.grad(self.loss(), anchor)
-        finally:
-            hook.remove()
-
-    def ours(self, checkpointing: bool = False) -> None:
-        """A step of cad_engine.while_sampling."""
-        denoiser = self.denoiser
-        if self.accumulator is None:
-            self.accumulator = GradientAccumulator(self.layers, 1, denoiser.weight_access, torch.float32, denoiser.device)
-        self.accumulator.at(0, 1.0)
-        with captured_gradients(
-            denoiser.unet, self.layers, self.accumulator, denoiser.weight_access, checkpointing=checkpointing
-        ) as anchor:
-            torch.autograd.grad(self.loss(), anchor)
-
-    def plain(self) -> None:
-        """Autograd of all parameters, and the sum of their gradients in a second copy."""
-        parameters: list[nn.Parameter] = list(self.denoiser.unet.parameters())
-        self.denoiser.unet.requires_grad_(True)
-        try:
-            self.loss().backward()
-        finally:
-            self.denoiser.unet.requires_grad_(False)
-        if not self.sums:
-            self.sums = [torch.zeros_like(parameter) for parameter in parameters]
-        for total, parameter in zip(self.sums, parameters, strict=True):
-            if parameter.grad is not None:
-                total += parameter.grad
-
-    def way(self, name: str) -> Callable[[], None]:
-        """One of WAYS as a step."""
-        return {"floor": self.floor, "ours": self.ours, "ours checkpointed": lambda: self.ours(True), "plain": self.plain}[name]
+MODELS = ("sandbox", *UNETS)
 
 
-def extra_memory(model: str, latent: int, device: str, dtype: torch.dtype, way: str) -> float:
-    """GiB that two steps of `way` take beyond the model; to be called in a fresh process."""
-    steps = Steps(random_denoiser(model, device, dtype), latent)
-    memory = PeakMemory(device)
-    for _ in range(2):
-        steps.way(way)()
-    return memory.gib()
+def sandbox(options: argparse.Namespace) -> dict[str, Any]:
+    """Whole attributions on the sandbox, and how they grow."""
+    memory = {way: _in_a_process("--model", "sandbox", "--memory-of", way) for way in ("ours", "reference")}
+    return {**whole(options.seeds), "extra_memory_gib": _rounded(memory, 3), "growth": growth()}
 
 
-def seconds(model: str, latent: int, device: str, dtype: torch.dtype, ways: list[str], repeats: int) -> dict[str, float]:
-    """The median of a step of each way, by turns, after one of each that does not count."""
-    steps = Steps(random_denoiser(model, device, dtype), latent)
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(repeats + 1):
-        for way in ways:
-            began = time.perf_counter()
-            steps.way(way)()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                found[way].append(time.perf_counter() - began)
-    return {way: statistics.median(times) for way, times in found.items()}
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Time and memory of the chosen ways, and what they are to one another."""
+def full_size(size: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Steps at full size, what whole attributions take by them, and applying an edit."""
     ways, dtype = options.way or list(WAYS), getattr(torch, options.dtype)
-    took = seconds(options.model, options.latent, options.device, dtype, ways, options.repeats)
-    extra = {}
-    for way in ways:
-        command = [sys.executable, "-m", "benchmarks.speed", "--model", options.model, "--latent", str(options.latent)]
-        command += ["--device", options.device, "--dtype", options.dtype, "--memory-of", way]
-        extra[way] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-    ratios = {}
+    took = seconds(size, options.latent, options.device, dtype, ways, options.repeats)
+    place = ["--model", size, "--latent", str(options.latent), "--device", options.device, "--dtype", options.dtype]
+    memory = {way: _in_a_process(*place, "--memory-of", way) for way in ways}
+    found: dict[str, Any] = {"pixels": options.latent * PIXELS_PER_LATENT, "dtype": options.dtype, "device": options.device}
     if {"floor", "ours"} <= took.keys():
-        ratios["step_over_floor"] = took["ours"] / took["floor"]
-    if {"plain", "ours"} <= took.keys():
-        ratios["plain_over_step"] = took["plain"] / took["ours"]
-    return {
-        "model": options.model,
-        "pixels": options.latent * PIXELS_PER_LATENT,
-        "dtype": options.dtype,
-        "device": options.device,
-        **{name: round(ratio, 3) for name, ratio in ratios.items()},
-        "seconds": {way: round(value, 3) for way, value in took.items()},
-        "extra_memory_gib": {way: round(value, 2) for way, value in extra.items()},
-        "machine": machine(),
-    }
+        found["step_over_floor"] = round(took["ours"] / took["floor"], 3)
+    if {"prediction", "ours", "plain"} <= took.keys():
+        settings = default_settings("concept")
+        steps, plain = settings.trajectories * settings.steps, reference_predictions()
+        made = sum(evaluations(settings).values())
+        ours = took["ours"] * steps + took["prediction"] * (made - BACKWARD * steps)
+        reference = took["plain"] * plain[1] + took["prediction"] * plain[0]
+        found["evaluation_ratio"] = round((plain[0] + BACKWARD * plain[1]) / made, 2)
+        found["wall_ratio"] = round(reference / ours, 2)
+        found["reckoned_seconds"] = {"ours": round(ours, 1), "reference": round(reference, 1)}
+    found["seconds_of_a_step"] = _rounded(took, 3)
+    found["extra_memory_gib"] = _rounded(memory, 2)
+    if options.apply:
+        found["apply"] = apply_times(size, options.repeats)
+    return found
+
+
+def _in_a_process(*arguments: str) -> float:
+    """What `python -m benchmarks.speed` with `arguments` prints last."""
+    command = [sys.executable, "-m", "benchmarks.speed", *arguments]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def _rounded(values: dict[str, float], digits: int) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in values.items()}
 
 
 def main() -> None:
     """Measure what the command line asks for and print it as JSON."""
-    parser = full_size_parser("speed", __doc__, latent=32)
-    parser.add_argument("--way", action="append", choices=WAYS, help="only this; may be repeated; default all")
+    parser = full_size_parser("speed", __doc__, latent=16)
+    parser.add_argument("--model", action="append", choices=MODELS, help="only this; may be repeated; default sandbox and sd1")
+    parser.add_argument("--way", action="append", choices=WAYS, help="only this way of a step; may be repeated; default all")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--memory-of", choices=WAYS, help="only print the extra memory of this way, in GiB")
+    parser.add_argument("--seeds", type=int, default=3, help="of whole attributions on the sandbox")
+    parser.add_argument("--no-apply", dest="apply", action="store_false", help="leave out applying an edit")
+    parser.add_argument("--memory-of", choices=(*WAYS, "reference"), help="only print the extra memory of this way, in GiB")
     options = parser.parse_args()
+    models = options.model or ["sandbox", "sd1"]
     if options.memory_of is not None:
-        print(extra_memory(options.model, options.latent, options.device, getattr(torch, options.dtype), options.memory_of))
+        dtype = getattr(torch, options.dtype)
+        at_full_size = models[0] in UNETS
+        print(
+            extra_memory(models[0], options.latent, options.device, dtype, options.memory_of)
+            if at_full_size
+            else whole_memory(options.memory_of)
+        )
         return
-    write_json(measure(options), options.json)
+    torch.set_num_threads(1)
+    found = {size: sandbox(options) if size == "sandbox" else full_size(size, options) for size in models}
+    write_json({**found, "machine": machine()}, options.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from .denoiser import Conditioning, Denoiser
 from .gradients import CHECKPOINTED_BLOCKS, captured_gradients
 
 PASSING = 4
-"""Gradients and other passing tensors of backward, in tensors as large as the largest that is saved (see docs/speed.md)."""
+"""Gradients and other passing tensors of backward, in tensors as large as the largest that is saved."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,13 @@ class Activations:
 
 
 class _Saved:
-    """Storages that autograd saves, by where: inside one of the blocks that can be checkpointed, or outside (None)."""
+    """Storages that autograd saves, by where: inside one of the blocks that can be checkpointed, or outside (None).
 
-    def __init__(self) -> None:
+    `weight` are the bytes of the largest weight in float32: one at a time is cast, patched or laid out anew for the pass.
+    """
+
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
         self.bytes: dict[int, int] = {}
         self.inside: dict[int | None, set[int]] = {None: set()}
         self._block: int | None = None
@@ -69,7 +73,7 @@ class _Saved:
         return sum(self.bytes[storage] for storage in storages)
 
     def activations(self) -> Activations:
-        passing = PASSING * max(self.bytes.values(), default=0)
+        passing = self.weight + PASSING * max(self.bytes.values(), default=0)
         outside = self.inside[None]
         block = max((self.sum(saved - outside) for saved in self.inside.values()), default=0)
         return Activations(self.sum(set(self.bytes)) + passing, self.sum(outside) + block + passing)
@@ -80,7 +84,7 @@ def measured_activations(denoiser: Denoiser, targets: Mapping[str, nn.Module], x
 
     All but the sums of gradients themselves, in the precision that the model computes in.
     """
-    saved = _Saved()
+    saved = _Saved(4 * max(p.numel() for p in denoiser.unet.parameters()))
     with (
         ExitStack() as stack,
         torch.inference_mode(False),

@@ -19,13 +19,14 @@ SURE_TO_FIT = 2**18
 so many are free, there is nothing to measure."""
 
 
-def affordable(denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None) -> Footprint:
+def affordable(denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None = None, sharing: int = 1) -> Footprint:
     """The fastest footprint for `settings` (and given `latents` [N, C, H, W]) that the free memory has room for.
 
     By an estimate that takes one forward of the UNet, except where much more than enough is free. Where nothing is known of the memory, it
-    is what was asked for.
+    is what was asked for. `sharing` processes take from the same memory.
     """
     free = denoiser.free_memory()
+    free = None if free is None else free // sharing
     names = choose_layers(denoiser.layers, settings.components)
     targets: dict[str, Any] = {name: denoiser.layers[name] for name in names}
     number = max(4, next(denoiser.unet.parameters()).element_size())  # sums are never in half precision

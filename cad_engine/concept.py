@@ -47,6 +47,7 @@ def concept_objective(
 def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) -> tuple[list[Point], Tensor]:
     """The trajectories of `settings` and their final latents, see ConceptSettings.keep for whose they are."""
     of_base = settings.trajectories // 2 if settings.objective == "erase" and settings.kept_prompts else 0
+    antithetic = settings.objective == "erase" and not settings.kept_prompts  # the points of _while_sampling
     parts = [(settings.prompt or settings.concept, settings.trajectories - of_base)]
     if of_base:
         parts.append((settings.base, of_base))
@@ -69,6 +70,7 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
                 seed=settings.seed + (parts[0][1] if number else 0),
                 batch=settings.batch,
                 spacing=settings.spacing,
+                antithetic=antithetic,
                 latent_shape=sampling.latent_shape,
                 progress=staged,
             )
@@ -76,9 +78,16 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
     return [together(points) for points in zip(*(points for points, _ in sampled), strict=True)], torch.cat([x_0 for _, x_0 in sampled])
 
 
-def _while_sampling(
-    denoiser: Denoiser, settings: ConceptSettings, names: list[str], footprint: Footprint, progress: Progress
+def concept_scores_while_sampling(
+    denoiser: Denoiser,
+    settings: ConceptSettings,
+    names: list[str],
+    progress: Progress = silent,
+    only: range | None = None,
+    sums_on: torch.device | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
+    """while_sampling.scores_while_sampling of `settings`, or what the trajectories `only` add to it; kept on `sums_on`."""
+
     def encoded(prompt: str, known: str) -> Conditioning | None:
         return None if prompt.strip() == known.strip() else denoiser.encode_prompt(prompt)
 
@@ -94,8 +103,9 @@ def _while_sampling(
         prompts,
         names,
         settings.sampling(denoiser),
-        checkpointing=footprint.checkpointing,
-        sums_on=footprint.sums_on,
+        only=only,
+        checkpointing=bool(settings.checkpointing),
+        sums_on=sums_on,
         progress=progress,
     )
 
@@ -176,7 +186,7 @@ def _attribute(
         )
         return solved_attribution(solution, described)
     if settings.objective == "erase" and not settings.kept_prompts:
-        scores, timestep_mass, timesteps = _while_sampling(denoiser, settings, names, footprint, progress)
+        scores, timestep_mass, timesteps = concept_scores_while_sampling(denoiser, settings, names, progress, sums_on=footprint.sums_on)
         return plain_attribution(denoiser, scores, timestep_mass, timesteps, described, settings.keep_ratio)
     objective = concept_objective(denoiser, settings, latents, progress)
     kept = concept_kept(denoiser, settings, objective, progress)

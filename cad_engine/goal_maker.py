@@ -18,7 +18,7 @@ from .goals import Goals
 from .plan import Picture, Plan, in_batches
 from .progress import Progress, silent
 from .push import push
-from .trajectory import Sampling, guided_eps, initial_noise
+from .trajectory import Sampling, guided_eps, initial_noise, led_in
 
 States = tuple[Tensor, Tensor]
 """Timesteps [n] and latents [n, C, H, W] on the CPU."""
@@ -81,16 +81,17 @@ class GoalMaker:
         pictures = [picture for group in asked for picture in group]
         noise = initial_noise(sampling.seed + self._pictures, len(pictures), sampling.latent_shape)
         times = denoiser.schedule.ddim_timesteps(sampling.steps, sampling.spacing)
+        lead, cfg = denoiser.schedule.lead(sampling.steps, sampling.spacing), sampling.cfg if guided else 1.0
         found: list[list[Tensor]] = [[] for _ in pictures]
         for some in in_batches(pictures, sampling.batch):
             conditioning = self._together([self._number[pictures[number].prompt] for number in some])
-            x = noise[some].to(denoiser.device)
+            x = led_in(denoiser, noise[some].to(denoiser.device), lead, times[0], conditioning)
             for step in range(pictures[some[-1]].steps_made + 1):
                 for place, number in enumerate(some):
                     if step in pictures[number].steps:
                         found[number].append(x[place].cpu())
                 if step < pictures[some[-1]].steps_made:
-                    eps, _ = guided_eps(denoiser, x, times[step], conditioning, empty, sampling.cfg if guided else 1.0)
+                    eps, _ = guided_eps(denoiser, x, times[step], conditioning, empty, cfg)
                     x = denoiser.schedule.ddim_step(x, eps, times[step], times[step + 1])
                 progress("painting", step, sampling.steps)
             self._pictures += len(some)

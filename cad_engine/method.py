@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from .concept_settings import ConceptSettings
 from .errors import CadError, shown
 from .objective import Kind
+from .schedule import Spacing
 from .variations import neighbours, varied
 from .vocabulary import Vocabulary
 
@@ -16,6 +18,12 @@ METHODS = {"rounds": ("cross_attention_kv",), "per harm": ("ff", "attention"), "
 """Each with the components (see components.GROUPS) that it is for, when nobody says which."""
 ROUNDS = 5
 """At most so many, when nobody says how many: concepts that are drawn in many places need the last two (docs/erasing.md)."""
+
+
+STEPS, STEPS_WHILE_SAMPLING = 10, 4
+"""Sampling steps when nobody says how many; the second where attribution is made while sampling (docs/method.md)."""
+AUTOMATIC: Final = "auto"
+"""The spacing of timesteps that suits the method."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,26 @@ class Chosen:
     rounds: int
     contexts: tuple[str, ...]
     components: tuple[str, ...]
+    steps: int
+    spacing: Spacing
     remarks: tuple[str, ...]
 
 
 def chosen(
-    method: str | None, objective: Kind, keep: Sequence[str], contexts: Sequence[str], rounds: int, ordinary: Sequence[str]
+    method: str | None,
+    objective: Kind,
+    keep: Sequence[str],
+    contexts: Sequence[str],
+    rounds: int,
+    ordinary: Sequence[str],
+    steps: int = 0,
+    spacing: Spacing | Literal["auto"] = AUTOMATIC,
 ) -> Chosen:
     """`method` with the prompts `keep` and the sentences `contexts`; `ordinary` are the prompts that are kept when nobody says which.
 
     Rounds erase only: to amplify, they stand for "per harm" with a keep list and for "paper" without one. None is "rounds" without a
-    remark about that. Raises CadError for another method, or for a number of rounds that is none.
+    remark about that. `steps` 0 and `spacing` AUTOMATIC are what suits the method. Raises CadError for another method, or for a number of
+    rounds that is none.
     """
     if method is not None and method not in METHODS:
         raise CadError(f"method must be one of {', '.join(METHODS)}, got {shown(method)!r}")
@@ -51,13 +69,21 @@ def chosen(
     if unused:
         remarks.append(f"the method {used} does not use {' and '.join(unused)}")
     if used == "paper":
-        return Chosen((), 0, (), METHODS[used], tuple(remarks))
-    if not lines:
+        lines = ()
+    elif not lines:
         lines = tuple(ordinary)
         remarks.append(f"keep is empty, so {len(lines)} ordinary prompts were kept")
-    if used == "rounds":
-        return Chosen(lines, rounds, sentences, METHODS[used], tuple(remarks))
-    return Chosen(lines, 0, (), METHODS[used], tuple(remarks))
+    while_sampling = used == "paper" and objective == "erase"
+    in_rounds = used == "rounds"
+    return Chosen(
+        keep=lines,
+        rounds=rounds if in_rounds else 0,
+        contexts=sentences if in_rounds else (),
+        components=METHODS[used],
+        steps=steps or (STEPS_WHILE_SAMPLING if while_sampling else STEPS),
+        spacing=spacing if spacing != AUTOMATIC else "centred" if while_sampling else "trailing",
+        remarks=tuple(remarks),
+    )
 
 
 def widened(settings: ConceptSettings, vocabulary: Vocabulary | None) -> tuple[ConceptSettings, tuple[str, ...]]:

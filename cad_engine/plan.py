@@ -87,10 +87,10 @@ def in_batches(pictures: Sequence[Picture], batch: int) -> list[list[int]]:
     return [order[first : first + batch] for first in range(0, len(order), batch)]
 
 
-def forwards(pictures: Sequence[Picture], batch: int, guided: bool) -> int:
-    """Evaluations that painting them takes."""
+def forwards(pictures: Sequence[Picture], batch: int, guided: bool, lead: bool = False) -> int:
+    """Evaluations that painting them takes; `lead`: whether a step leads in, see NoiseSchedule.lead."""
     steps = (len(some) * pictures[some[-1]].steps_made for some in in_batches(pictures, batch))
-    return (2 if guided else 1) * sum(steps)
+    return (2 if guided else 1) * sum(steps) + len(pictures) * lead
 
 
 class Plan:

@@ -32,7 +32,8 @@ class NoiseSchedule:
     def ddim_timesteps(self, steps: int, spacing: Spacing = "trailing") -> list[int]:
         """`steps` timesteps from noise to picture.
 
-        "centred" takes the middle of each of `steps` equal parts, so a mean over few steps is nearest to that over all; "trailing" takes
+        "centred" takes the middle of each of `steps` equal parts, so a mean over few steps is nearest to that over all (see `lead` for how
+        a picture comes to the first of them); "trailing" takes
         their ends, and so starts at the last timestep, where x_t is pure noise; "leading" is what the paper and diffusers' Stable
         Diffusion configurations use (1, 21, ..., 981 for 50 steps). Raises CadError for a count that the schedule does not have.
         """
@@ -48,6 +49,14 @@ class NoiseSchedule:
         stride = total // steps
         # steps_offset 1, as published; a single-step schedule of full length has no room for it.
         return [min(i * stride + 1, total - 1) for i in reversed(range(steps))]
+
+    def lead(self, steps: int, spacing: Spacing) -> int | None:
+        """The timestep of a step that is made before those of `ddim_timesteps`, because only there x_t is pure noise.
+
+        None for spacings that begin at, or as published as if at, pure noise.
+        """
+        last = len(self) - 1
+        return last if spacing == "centred" and self.ddim_timesteps(steps, spacing)[0] < last else None
 
     def _alpha_sigma(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alphas_cumprod_t) and sqrt(1 - alphas_cumprod_t), shaped to multiply `like` [B, C, H, W]."""

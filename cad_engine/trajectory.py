@@ -55,6 +55,14 @@ def initial_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
 
 
+def antithetic_noise(seed: int, samples: range, shape: tuple[int, int, int]) -> Tensor:
+    """x_T [N, C, H, W] of the `samples` by their numbers, in pairs z and -z: what depends linearly on the noise cancels within a pair.
+
+    Samples 2 i and 2 i + 1 depend on `seed + i` alone.
+    """
+    return torch.cat([initial_noise(seed + number // 2, 1, shape) * (-1) ** number for number in samples])
+
+
 @torch.no_grad()
 def sample_trajectories(
     denoiser: Denoiser,
@@ -67,6 +75,7 @@ def sample_trajectories(
     seed: int = 0,
     batch: int = 4,
     spacing: Spacing = "trailing",
+    antithetic: bool = False,
     latent_shape: tuple[int, int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[list[Point], Tensor]:
@@ -80,15 +89,16 @@ def sample_trajectories(
         raise CadError(f"trajectories and batch must be at least 1, got {trajectories} and {batch}")
     if cfg < 1:
         raise CadError(f"cfg (guidance) must be at least 1, got {cfg}")
-    timesteps = denoiser.schedule.ddim_timesteps(steps, spacing)
-    noise = initial_noise(seed, trajectories, latent_shape or denoiser.latent_shape)
+    timesteps, lead = denoiser.schedule.ddim_timesteps(steps, spacing), denoiser.schedule.lead(steps, spacing)
+    shape = latent_shape or denoiser.latent_shape
+    noise = antithetic_noise(seed, range(trajectories), shape) if antithetic else initial_noise(seed, trajectories, shape)
     latents: list[list[Tensor]] = [[] for _ in timesteps]
     unconds: list[list[Tensor]] = [[] for _ in timesteps]
     finals = []
     chunks = noise.split(batch)
     progress("sampling", 0, len(chunks) * steps)
     for number, chunk in enumerate(chunks):
-        x = chunk.to(denoiser.device)
+        x = led_in(denoiser, chunk.to(denoiser.device), lead, timesteps[0], cond)
         for i, t in enumerate(timesteps):
             latents[i].append(x.cpu())
             eps, eps_uncond = guided_eps(denoiser, x, t, cond, uncond, cfg)
@@ -99,6 +109,15 @@ def sample_trajectories(
         finals.append(x.cpu())
     points = [Point(t, torch.cat(latents[i]), torch.cat(unconds[i]) if unconds[i] else None) for i, t in enumerate(timesteps)]
     return points, torch.cat(finals)
+
+
+@torch.no_grad()
+def led_in(denoiser: Denoiser, noise: Tensor, lead: int | None, first: int, cond: Conditioning) -> Tensor:
+    """x_t at the timestep `first` of a sampling: `noise` itself, or a step of it from timestep `lead` (see NoiseSchedule.lead).
+
+    That step takes no guidance, which matters least, or harms, where there is nothing but noise (Kynkäänniemi et al. 2024).
+    """
+    return noise if lead is None else denoiser.schedule.ddim_step(noise, denoiser.eps(noise, lead, cond), lead, first)
 
 
 def guided_eps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
@@ -22,6 +22,7 @@ from ..cad_engine.fingerprint import fingerprint, weights_fingerprint
 from ..cad_engine.method import chosen, widened
 from ..cad_engine.objective import Kind
 from ..cad_engine.ordinary_prompts import ordinary_prompts
+from ..cad_engine.schedule import Spacing
 from . import cache, denoiser
 from .attribute_inputs import COMPONENTS, inputs
 from .model_fingerprint import base_fingerprint, digest, patches_digest
@@ -94,7 +95,7 @@ class Attribute(io.ComfyNode):
         width: int,
         height: int,
         prompt: str,
-        spacing: str,
+        spacing: Spacing | Literal["auto"],
         batch: int,
         checkpointing: bool,
         largest_ratio: float,
@@ -107,7 +108,7 @@ class Attribute(io.ComfyNode):
         latents = _image_latents(model, images, objective)
         size = _latent_size(model, width, height, latents)
         ordinary = ordinary_prompts(kind, concept, base)
-        by_method = chosen(method, objective, keep.splitlines(), contexts.splitlines(), rounds, ordinary)
+        by_method = chosen(method, objective, keep.splitlines(), contexts.splitlines(), rounds, ordinary, steps, spacing)
         settings = ConceptSettings(
             concept=concept,
             base=base,
@@ -118,10 +119,10 @@ class Attribute(io.ComfyNode):
             objective=objective,
             components=COMPONENTS[components],
             trajectories=trajectories,
-            steps=steps,
+            steps=by_method.steps,
             cfg=cfg,
             seed=seed,
-            spacing=spacing,
+            spacing=by_method.spacing,
             batch=batch,
             size=size,
             keep_ratio=largest_ratio or None,

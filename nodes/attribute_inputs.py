@@ -6,7 +6,7 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..cad_engine.method import METHODS, ROUNDS
+from ..cad_engine.method import AUTOMATIC, METHODS, ROUNDS
 from ..cad_engine.schedule import Spacing
 from .schema import advanced
 
@@ -101,10 +101,11 @@ def _always_shown() -> list[io.Input]:
         ),
         io.Int.Input(
             "steps",
-            default=10,
-            min=1,
+            default=0,
+            min=0,
             max=1000,
-            tooltip="Sampling steps of each of them (noise levels per image for amplify). Trajectories are worth more than steps.",
+            tooltip="Sampling steps of each of them (noise levels per image for amplify). 0 is what suits the method: 10, and 4 for paper "
+            "to erase. Trajectories are worth more than steps.",
         ),
         io.Float.Input(
             "cfg",
@@ -159,10 +160,10 @@ def _folded_away() -> list[io.Input]:
         ),
         io.Combo.Input(
             "spacing",
-            options=list(get_args(Spacing)),
-            default="trailing",
-            tooltip="Timesteps of the sampling. centred measures best with few steps; trailing starts at pure noise; "
-            "leading is the paper's.",
+            options=[AUTOMATIC, *get_args(Spacing)],
+            default=AUTOMATIC,
+            tooltip="Timesteps of the sampling. auto is centred for paper to erase, which measures best with few steps, and trailing, "
+            "which paints best, for everything else; leading is the paper's.",
         ),
         io.Int.Input(
             "batch",

@@ -228,7 +228,7 @@ BAD = {
     "concept equals base": (["attribute", "MODEL", "--concept", "cat", "--base", "cat", "--out", "OUT"], "are the same"),
     "objective": (["attribute", "MODEL", "--concept", "a", "--objective", "x", "--out", "OUT"], "must be erase or amplify"),
     "components": (["attribute", "MODEL", "--concept", "a", "--components", "conv", "--out", "OUT"], "got 'conv'"),
-    "steps": (["attribute", "MODEL", "--concept", "a", "--steps", "0", "--out", "OUT"], "steps must be"),
+    "steps": (["attribute", "MODEL", "--concept", "a", "--steps", "-1", "--out", "OUT"], "steps must be"),
     "too many steps": (["attribute", "MODEL", "--concept", "a", "--steps", "2000", "--out", "OUT"], "between 1 and 1000, "),
     "trajectories": (["attribute", "MODEL", "--concept", "a", "--trajectories", "0", "--out", "OUT"], "at least 1"),
     "width": (["attribute", "MODEL", "--concept", "a", "--width", "50", "--out", "OUT"], "--width must be a multiple of 16, got 50"),

@@ -125,7 +125,7 @@ def test_no_keep_list_is_the_papers_rule_to_the_bit() -> None:
     plain = attribute_concept(denoiser, settings)
     assert (plain.score, plain.info["keep"]) == ("attribution", [])
     concept, base, empty = (denoiser.encode_prompt(prompt) for prompt in ("a star", "a shape", ""))
-    points, _ = sample_trajectories(denoiser, concept, empty, trajectories=3, steps=2, cfg=3.0, seed=9, batch=2)
+    points, _ = sample_trajectories(denoiser, concept, empty, trajectories=3, steps=2, cfg=3.0, seed=9, batch=2, antithetic=True)
     objective = erase_objective(denoiser, concept, base, points, batch=2)
     scores, mass = attribution_scores(denoiser, objective, list(plain.layers), batch=2)
     for name, layer in plain.layers.items():

@@ -10,6 +10,7 @@ from cad_engine.checkpoints.load import load_model
 from cad_engine.concept_settings import ConceptSettings
 from cad_engine.errors import CadError
 from cad_engine.method import METHODS, chosen, widened
+from cad_engine.objective import Kind
 from cad_engine.ordinary_prompts import SANDBOX
 from cad_engine.variations import INVENTED_CONTEXTS, INVENTED_KEEP, neighbours, varied
 from cad_engine.vocabulary import Vocabulary
@@ -89,3 +90,21 @@ def test_what_cannot_be_widened_is_said(vocabulary: Vocabulary) -> None:
 def test_words_of_the_base_have_no_neighbours(vocabulary: Vocabulary) -> None:
     _, (remark,) = widened(replace(IN_ROUNDS, base="a star", keep=SANDBOX), vocabulary)
     assert set(remark.removeprefix("also kept: ").split(", ")) <= {other for other, _ in vocabulary.near("red")}
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "steps", "spacing"),
+    [
+        ("rounds", "erase", 10, "trailing"),
+        ("per harm", "erase", 10, "trailing"),
+        ("paper", "erase", 4, "centred"),
+        (None, "amplify", 10, "trailing"),
+    ],
+)
+def test_steps_and_their_spacing_suit_the_method_unless_somebody_says_which(
+    method: str | None, objective: Kind, steps: int, spacing: str
+) -> None:
+    found = chosen(method, objective, KEEP, (), 3, ORDINARY)
+    assert (found.steps, found.spacing) == (steps, spacing)
+    told = chosen(method, objective, KEEP, (), 3, ORDINARY, 7, "leading")
+    assert (told.steps, told.spacing) == (7, "leading")

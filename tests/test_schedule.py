@@ -28,6 +28,12 @@ def test_centred_ones_are_the_middles_of_equal_parts() -> None:
     assert schedule.ddim_timesteps(1000, "centred") == list(reversed(range(1000)))
 
 
+def test_only_centred_ones_are_led_to() -> None:
+    schedule = NoiseSchedule.scaled_linear()
+    assert [schedule.lead(5, spacing) for spacing in ("centred", "trailing", "leading")] == [999, None, None]
+    assert schedule.lead(1000, "centred") is None  # it begins there
+
+
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_count_that_the_schedule_does_not_have_is_refused(steps: int) -> None:
     with pytest.raises(CadError, match=f"between 1 and 1000.*got {steps}"):

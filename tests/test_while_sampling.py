@@ -13,7 +13,8 @@ from cad_engine.components import choose_layers
 from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
 from cad_engine.objective import erase_objective
-from cad_engine.trajectory import Sampling, sample_trajectories
+from cad_engine.shared_sampling import at_work, share
+from cad_engine.trajectory import Sampling, antithetic_noise, initial_noise, sample_trajectories
 from cad_engine.while_sampling import Prompts, forwards_each, scores_while_sampling
 from tests.test_attribution import assert_close
 from tests.tiny_models import FAMILIES, assert_unchanged, conditioning, snapshot, tiny_denoiser
@@ -45,9 +46,9 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
     prompts = Prompts(concept, of_base if base else None, other if sampled else None, empty)
     ours, mass, timesteps = scores_while_sampling(denoiser, prompts, names, replace(SAMPLING, cfg=cfg))
     assert_unchanged(denoiser, before)
-    assert made == {False: 3 * forwards_each(3, cfg, base, sampled), True: 9}
+    assert made == {False: 3 * forwards_each(3, cfg, base=base, sampled=sampled, lead=True), True: 9}
 
-    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, **{**asdict(SAMPLING), "cfg": cfg})
+    points, _ = sample_trajectories(denoiser, other if sampled else concept, empty, antithetic=True, **{**asdict(SAMPLING), "cfg": cfg})
     objective = erase_objective(denoiser, concept, of_base if base else empty, points)
     scores, expected_mass = attribution_scores(denoiser, objective, names, batch=2)
     assert timesteps == [point.t for point in points]
@@ -56,9 +57,55 @@ def test_it_is_the_attribution_at_every_point_of_the_trajectories(family: str, b
 
 
 def test_the_cheapest_case_takes_two_predictions_a_step() -> None:
-    assert forwards_each(10, 3.0, base=False, sampled=False) == 10  # and ten that are differentiated
-    assert forwards_each(10, 3.0, base=True, sampled=False) == 10 + 9
-    assert forwards_each(10, 1.0, base=True, sampled=False) == 10
+    assert forwards_each(10, 3.0, base=False, sampled=False, lead=False) == 10  # and ten that are differentiated
+    assert forwards_each(10, 3.0, base=True, sampled=False, lead=False) == 10 + 9
+    assert forwards_each(10, 1.0, base=True, sampled=False, lead=False) == 10
+    assert forwards_each(10, 3.0, base=False, sampled=False, lead=True) == 1 + 10
+
+
+def test_antithetic_noise_comes_in_pairs_that_cancel() -> None:
+    shape = (4, 8, 8)
+    pairs, single = antithetic_noise(3, range(5), shape), initial_noise(3, 3, shape)
+    assert torch.equal(pairs[::2], single)
+    assert torch.equal(pairs[1::2], -single[:2])
+    assert torch.equal(antithetic_noise(3, range(1, 4), shape), pairs[1:4])
+
+
+def test_a_step_leads_from_pure_noise_to_centred_timesteps() -> None:
+    denoiser = tiny_denoiser()
+    schedule, (concept, empty) = denoiser.schedule, (conditioning("sd1", number) for number in (0, 3))
+    points, _ = sample_trajectories(denoiser, concept, empty, **asdict(SAMPLING))
+    noise = initial_noise(SAMPLING.seed, SAMPLING.trajectories, SAMPLING.latent_shape)
+    last = len(schedule) - 1
+    expected = schedule.ddim_step(noise, denoiser.eps(noise, last, concept).detach(), last, points[0].t)
+    torch.testing.assert_close(points[0].x_t, expected)
+    trailing, _ = sample_trajectories(denoiser, concept, empty, **{**asdict(SAMPLING), "spacing": "trailing"})
+    assert torch.equal(trailing[0].x_t, noise)
+    assert trailing[0].t == last
+
+
+def test_shares_of_the_trajectories_add_up_to_all() -> None:
+    denoiser = tiny_denoiser()
+    prompts = Prompts(conditioning("sd1", 1), None, None, conditioning("sd1", 2))
+    names = choose_layers(denoiser.layers, ["ff"])
+    sampling = replace(SAMPLING, trajectories=5)
+    whole, whole_mass, _ = scores_while_sampling(denoiser, prompts, names, sampling)
+    for size in (1, 2, 3, 4):
+        shares = [share(5, sampling.batch, rank, size) for rank in range(size)]
+        assert [i for some in shares for i in some] == list(range(5))
+        parts = [scores_while_sampling(denoiser, prompts, names, sampling, only=some) for some in shares]
+        assert_close({name: sum(part[0][name] for part in parts) for name in names}, whole, 1e-12)
+        assert_close({name: sum(part[1][name] for part in parts) for name in names}, whole_mass, 1e-12)
+
+
+def test_shares_are_whole_batches_and_nearly_alike() -> None:
+    for trajectories, batch, size in ((20, 4, 2), (20, 4, 8), (1000, 7, 3), (3, 8, 2)):
+        shares = [share(trajectories, batch, rank, size) for rank in range(size)]
+        assert [i for some in shares for i in some] == list(range(trajectories))
+        assert all(some.start % batch == 0 for some in shares if some)
+        batches = [-(-len(some) // batch) for some in shares]
+        assert max(batches) - min(batches) <= 1
+        assert sum(map(bool, shares)) == at_work(trajectories, batch, size)
 
 
 def test_an_interruption_leaves_the_model_as_it_was() -> None:

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from .attribute import attribute
+from .attribute_list import attribute_list
 from .combine import combine
 from .demo import demo
 from .edits import amplify, erase
@@ -24,8 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, erase, amplify, combine, generate, inspect, verify):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify):
     app.command()(command)
+
+SHARED = ("attribute", "attribute-list")
+"""Commands that several processes can share."""
+
+
+@app.callback()
+def before(context: typer.Context) -> None:
+    # No docstring: it would take the place of the app's own help.
+    from ..errors import CadError
+    from ..processes import joined
+
+    processes = joined()
+    if processes.size > 1 and context.invoked_subcommand not in SHARED:
+        raise CadError(f"cad {context.invoked_subcommand} is for one process, and torchrun has started {processes.size}; start it without")
+
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -39,11 +55,21 @@ QUIET = {
 
 INTERRUPTED = 130
 """Exit code that typer gives a Ctrl-C."""
+ENDED = 143
+"""Exit code of a process that was asked to end, as shells have it."""
 
 
 def main() -> None:
-    """Entry point: a CadError becomes one line on stderr and exit code 2, an interrupt exit code 130."""
+    """Entry point: a CadError becomes one line on stderr and exit code 2, an interrupt exit code 130.
+
+    Of several processes, the first that ends says why.
+    """
     from ..errors import CadError
+    from ..processes import Ended, leaving, speaks
+
+    def say(text: str) -> None:
+        if speaks():
+            print(text, file=sys.stderr)
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -51,16 +77,22 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console that lacks a character must not cost the result
     try:
-        app()
+        try:
+            app()
+        finally:
+            leaving()
     except CadError as error:
-        print(f"cad: error: {error}", file=sys.stderr)
+        say(f"cad: error: {error}")
         sys.exit(2)
+    except Ended:
+        say("cad: error: a process of this run has died, or the run was told to end; finished files are kept, so start it again to go on")
+        sys.exit(ENDED)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            print("cad: interrupted; the model and all finished files are as they were", file=sys.stderr)
+            say("cad: interrupted; the model and all finished files are as they were")
         raise
     except Exception as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; not worth importing torch for
             raise
-        print("cad: error: the device's memory is full; lower --batch, add --checkpointing, or use a smaller --dtype", file=sys.stderr)
+        say("cad: error: the device's memory is full; lower --batch, add --checkpointing, or use a smaller --dtype")
         sys.exit(2)

@@ -15,6 +15,8 @@ from ..errors import CadError, first_line
 from ..files import check_writable
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from ..checkpoints.denoiser import DiffusersDenoiser
     from ..progress import Progress
 
@@ -90,15 +92,20 @@ def check_output(path: Path, *inputs: str | Path | None) -> None:
     check_writable(path)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A Progress that draws bars on stderr, so that stdout stays for results."""
-    from rich.console import Console
+def bar_columns() -> tuple[ProgressColumn, ...]:
+    """What is shown of each stage of long work: its name as it is, a bar, the count, and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    return TextColumn("{task.description:<12}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+
+@contextmanager
+def progress_bar(shown: bool = True) -> Iterator[Progress]:
+    """A Progress that draws bars on stderr, so that stdout stays for results; nothing unless they are to be `shown`."""
+    from rich.console import Console
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*bar_columns(), console=Console(stderr=True), disable=not shown) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:

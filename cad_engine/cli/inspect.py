@@ -133,7 +133,7 @@ def _print(attribution: Attribution, rows: Any, ratios: tuple[float, ...], count
     against = f" against {shown(info['base'])!r}" if "base" in info else ""
     console.print(escape(f"{info['objective']} {shown(info.get('concept'))!r}{against}"), highlight=False)
     table = Table(show_footer=False)
-    for header in layer_headers(ratios):
+    for header in layer_headers(attribution, ratios):
         table.add_column(header, justify="left" if header == "Layer" else "right")
     for row in [*rows, total_row(rows)]:
         cells = [

@@ -117,10 +117,17 @@ def _settings_rows(settings: Mapping[str, Any], parent: str, depth: int) -> list
 def _setting(value: Any) -> str | None:
     if value is None or value == "":
         return None
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+        # What each round did, for one: "kappa 30, J 3.9 / 0.6; kappa 10, J 0.6 / 0.4".
+        return "; ".join(", ".join(f"{key} {_plain(part, ' / ')}" for key, part in item.items()) for item in value[:CELL_LIMIT])
+    return _plain(value, ", ")
+
+
+def _plain(value: Any, between: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value[:CELL_LIMIT])
+        return between.join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value[:CELL_LIMIT])
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

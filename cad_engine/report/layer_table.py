@@ -22,7 +22,7 @@ class LayerRow:
         size: number of weights.
         positive, negative: sums of its positive and of its negative scores.
         share: its part of all layers' mass of the sign that the objective takes, in [0, 1].
-        taken: weights that rule "row" takes at each ratio.
+        taken: weights that rule "row" takes at each ratio; of an attribution that carries its own edit, the weights that it changes.
     """
 
     name: str
@@ -45,7 +45,7 @@ def layer_rows(attribution: Attribution, ratios: Sequence[float]) -> list[LayerR
     for name in sorted(attribution.layers, key=locate):
         place, layer, mass = locate(name), attribution.layers[name], masses[name]
         share = mass[side_of_mass] / total if total else 0.0
-        taken = tuple(row_rule_counts(layer, right_in_rows(layer, sign), ratios))
+        taken = (len(layer.index),) if attribution.solved else tuple(row_rule_counts(layer, right_in_rows(layer, sign), ratios))
         rows.append(LayerRow(name, place.label, place.side, layer.out_features * layer.in_features, *mass, share, taken))
     return rows
 
@@ -64,9 +64,10 @@ def total_row(rows: Sequence[LayerRow]) -> LayerRow:
     )
 
 
-def layer_headers(ratios: Sequence[float]) -> list[str]:
+def layer_headers(attribution: Attribution, ratios: Sequence[float]) -> list[str]:
     """Column headings, in the order of LayerRow's fields from `label` on, without `side`."""
-    return ["Layer", "Weights", "Positive mass", "Negative mass", "Share", *(f"Taken\u00a0at {percent(ratio)}" for ratio in ratios)]
+    taken = ["Changed"] if attribution.solved else [f"Taken\u00a0at {percent(ratio)}" for ratio in ratios]
+    return ["Layer", "Weights", "Positive mass", "Negative mass", "Share", *taken]
 
 
 def layer_report_table(attribution: Attribution, ratios: Sequence[float] = RATIOS) -> ReportTable:
@@ -80,10 +81,11 @@ def layer_report_table(attribution: Attribution, ratios: Sequence[float] = RATIO
         share = Share(row.share / largest if largest else 0.0, text) if bar else text
         return [row.label, row.size, row.positive, row.negative, share, *row.taken]
 
+    taken = "changed by the edit that rounds found" if attribution.solved else "taken by the rule “row”, at most so much of each row"
     return ReportTable(
-        headers=layer_headers(ratios),
+        headers=layer_headers(attribution, ratios),
         rows=[cells(row, bar=True) for row in rows],
-        caption=f"Attribution of {len(rows)} layers; weights taken by the rule “row”, at most so much of each row",
+        caption=f"Attribution of {len(rows)} layers; weights {taken}",
         total=cells(total_row(rows), bar=False),
         folded=len(rows) > 40,
     )

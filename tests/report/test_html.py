@@ -130,6 +130,13 @@ def test_text_that_no_file_can_hold_is_replaced(tmp_path: Path) -> None:
     assert not set("\x00\u202e") & set(html)
 
 
+def test_what_rounds_did_can_be_read() -> None:
+    rounds = [{"kappa": 30.0, "J": [3.9, 0.61234567, 0.5]}, {"kappa": 0.0, "J": [0.6, 0.6, 0.6]}]
+    table = settings_table({"rounds_done": rounds, "keep": ["a ring", "a red {}"]})
+    assert table.rows[0] == ["rounds done", "kappa 30, J 3.9 / 0.612346 / 0.5; kappa 0, J 0.6 / 0.6 / 0.6"]
+    assert table.rows[1] == ["keep", "a ring, a red {}"]
+
+
 def test_deep_and_odd_settings_stay_a_table() -> None:
     deep: dict[str, object] = {"value": 1}
     for _ in range(50):

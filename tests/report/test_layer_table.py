@@ -38,7 +38,7 @@ def test_rows_tell_each_layer_in_order(objective: str) -> None:
     assert total.size == attribution.weights_total
     assert total.share == pytest.approx(1)
     assert total.taken == tuple(sum(map(len, positions.values())) for positions in chosen)
-    assert len(layer_headers(ratios)) == 5 + len(ratios)
+    assert len(layer_headers(attribution, ratios)) == 5 + len(ratios)
 
 
 def test_only_ratios_that_are_kept_are_shown() -> None:
@@ -52,3 +52,12 @@ def test_report_table_of_scores_that_are_all_zero() -> None:
     assert len(table.rows) == len(NAMES)
     assert not table.folded
     assert layer_report_table(random_attribution(ff_names(SD15) * 2 + [f"x.{n}" for n in range(20)])).folded
+
+
+def test_what_rounds_change_is_told_in_place_of_what_a_ratio_would_take() -> None:
+    attribution = random_attribution(NAMES, shape=SHAPE, keep_ratio=0.01)
+    attribution.info["score"] = "effect"
+    table = layer_report_table(attribution)
+    assert table.headers[5:] == ["Changed"]
+    assert [row[5] for row in table.rows] == [len(attribution.layers[name].index) for name in NAMES]
+    assert "by the edit that rounds found" in table.caption

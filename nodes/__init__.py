@@ -9,6 +9,7 @@ from .erase import Erase
 from .load_attribution import LoadAttribution
 from .load_edit import LoadEdit
 from .load_sandbox import LoadSandbox
+from .safety_check import SafetyCheck
 from .save_attribution import SaveAttribution
 from .save_edit import SaveEdit
 from .viewer import AttributionViewer
@@ -29,6 +30,7 @@ class CadExtension(ComfyExtension):
             LoadAttribution,
             SaveEdit,
             LoadEdit,
+            SafetyCheck,
         ]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from .attribute import attribute
 from .attribute_list import attribute_list
+from .check import check
 from .combine import combine
 from .demo import demo
 from .edits import amplify, erase
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check):
     app.command()(command)
 
 SHARED = ("attribute", "attribute-list")

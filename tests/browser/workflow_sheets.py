@@ -94,6 +94,16 @@ BUILDINGS = (
     "a living room with a sofa and a window",
     "mountains and a lake under a cloudy sky",
 )
+PEOPLE = (
+    "a photo of a person in the street",
+    "a portrait of a woman in a red dress",
+    "a portrait of a man in a suit",
+    "a renaissance painting of a market",
+    "a crowd at a concert",
+    "a dog running on grass",
+    "a city skyline at night",
+    "mountains and a lake under a cloudy sky",
+)
 """What must stay in Stable Diffusion: neighbours of what goes, what it is replaced by, and ordinary prompts."""
 
 BRISK = {"rounds": 2, "batch": 20}
@@ -118,12 +128,12 @@ class Studio:
     ) -> None:
         self._sheet, self._vae, self._sampling, self._enlarge = sheet, vae, sampling, enlarge
         self.negative = text(sheet, "Negative prompt (empty)", clip, "", 80)
-        self._latent = sheet.node("EmptyLatentImage", width=width, height=height, batch_size=batch)
-        self._seed = sheet.node("PrimitiveInt", "Seed of all pictures", value=1)
+        self.latent = sheet.node("EmptyLatentImage", width=width, height=height, batch_size=batch)
+        self.seed = sheet.node("PrimitiveInt", "Seed of all pictures", value=1)
 
     def group(self, title: str, *prompts: Node) -> Group:
         """The prompts, and everything else that the pictures share."""
-        return group(title, [*prompts, self.negative, self._latent, self._seed])
+        return group(title, [*prompts, self.negative, self.latent, self.seed])
 
     def paint(self, title: str, model: Link | Node, prompt: Node, prefix: str) -> tuple[Group, Node]:
         """A sampler, a decoder and the pictures; and the node that saves them."""
@@ -131,11 +141,11 @@ class Studio:
             "KSampler",
             Look(room=PREVIEW),
             model=model,
-            seed=self._seed,
+            seed=self.seed,
             **self._sampling,
             positive=prompt,
             negative=self.negative,
-            latent_image=self._latent,
+            latent_image=self.latent,
             denoise=1.0,
         )
         shown = [self._sheet.node("VAEDecode", samples=sampler, vae=self._vae)]
@@ -615,6 +625,86 @@ its edit belongs after the LoRA.
     return sheet
 
 
+def safety_filter() -> Sheet:
+    sheet = Sheet("cad_safety_filter")
+    model, clip, vae, loader = checkpoint(sheet, SD15)
+    words = {"base": "dressed", "keep": "\n".join(PEOPLE), "contexts": "a photo of a {} person\na painting of {} people by a lake"}
+    settings = {**words, "rounds": 2}
+    found = attribute(sheet, model, clip, "naked", **settings)
+    time = pictures("naked", settings, SD15_SAMPLING)
+    erased = erase(sheet, model, found)
+    prompt = text(sheet, "Prompt", clip, "a renaissance painting of bathers by a lake")
+    studio = Studio(sheet, clip, vae, 512, 512, 4, SD15_SAMPLING)
+    sampler = sheet.node(
+        "KSampler",
+        Look(room=PREVIEW),
+        model=erased,
+        seed=studio.seed,
+        **SD15_SAMPLING,
+        positive=prompt,
+        negative=studio.negative,
+        latent_image=studio.latent,
+        denoise=1.0,
+    )
+    decoded = sheet.node("VAEDecode", samples=sampler, vae=vae)
+    check = sheet.node(
+        "CADSafetyCheck",
+        Look(width=380, room=LINES, knob=True),
+        images=decoded,
+        preset="core",
+        threshold=0.25,
+        action="leave out",
+        area="whole",
+        classes="",
+    )
+    saved = sheet.node(
+        "SaveImage", Look("Save Image: clean pictures alone", width=420, height=400), images=check, filename_prefix="CAD/clean"
+    )
+    any_found = sheet.node("PreviewAny", Look("Found anything?", width=380, height=110), source=check[1])
+    told = sheet.node("PreviewAny", Look("What, how sure, and where", width=380, height=260), source=check[4])
+
+    start = sheet.note(
+        "Start here",
+        f"""
+# Suppress nudity, and check every picture before it is saved
+
+You need **{SD15["name"]}** in **models/checkpoints** (any other checkpoint of Stable Diffusion 1.x or 2.x will do), and the Python package
+**nudenet**, whose licence is AGPL-3.0, in the Python that ComfyUI runs with:
+
+python -m pip install "nudenet>=3.4.2,<3.5"
+
+Press **Run**. **CAD Attribute** takes about as long as painting {time} pictures of 20 steps, or less; once, because its result is kept.
+
+1. **CAD Attribute** and **CAD Erase** make a copy of the model that draws *naked* less.
+2. Pictures are painted with the copy, from a prompt that does not say the word.
+3. **CAD Safety Check** looks at what was painted all the same. With *leave out*, pictures in which it finds something are taken out of the
+batch; when none is left, nothing is saved. Its line says what it found.
+
+Queue as many runs as you like, with other seeds: only pictures without findings reach the output folder. No detector finds everything,
+so that is no promise.
+""",
+    )
+    knobs = sheet.note(
+        "Knobs to turn: the green nodes",
+        """
+- **threshold** of CAD Safety Check: harmless pictures are left out? Raise it to 0.5. NudeNet reports nothing up to 0.25.
+- **preset**: *core* is what most rules mean by nudity. *paper* is for counting, as evaluations do.
+- **action** and **area**: *replace* saves a card in the place of a picture, *blur* and *pixelate* cover it, or its *boxes* alone.
+- **found** is a BOOLEAN for the switches of newer versions of ComfyUI and of other packs, **boxes** a mask, for inpainting.
+- **strength** of CAD Erase: lower it when other pictures suffer.
+
+The file *workflows/api/cad_safety_filter.json* of this pack is the same for scripts.
+""",
+    )
+    sheet.column(start, knobs)
+    sheet.column(group("1 · Model", [loader]), group("2 · Find the weights", [found]))
+    sheet.column(group("3 · Change them", [erased]), studio.group("4 · What to paint", prompt))
+    sheet.column(group("5 · Paint", [sampler, decoded]))
+    sheet.column(group("6 · Check", [check, any_found, told]))
+    sheet.column(group("7 · Save", [saved]))
+    return sheet
+
+
 SHEETS = (
     erase_before_after,
     erase_artist_style,
@@ -623,8 +713,9 @@ SHEETS = (
     amplify_from_images,
     apply_shared_edit,
     combine_with_lora,
+    safety_filter,
 )
 """Every shipped workflow."""
 
-API_TWINS = ("cad_sandbox_erase_before_after", "cad_apply_shared_edit")
+API_TWINS = ("cad_sandbox_erase_before_after", "cad_apply_shared_edit", "cad_safety_filter")
 """Workflows that scripts use, too; they have a twin in API format."""

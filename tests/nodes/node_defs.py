@@ -28,6 +28,7 @@ NODE_IDS = (
     "CADLoadAttribution",
     "CADSaveEdit",
     "CADLoadEdit",
+    "CADSafetyCheck",
 )
 
 

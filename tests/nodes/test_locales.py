@@ -85,7 +85,7 @@ def test_english_is_what_the_nodes_say(nodes: dict[str, Any]) -> None:
 def test_options_of_drop_downs_are_named_as_they_are(nodes: dict[str, Any]) -> None:
     """They are values, which are the same in every language."""
     choices = {option for node_id in NODE_IDS for option in options(nodes[node_id]) if not option.startswith("(")}
-    choices -= {"layer", "row", "paper", "rounds"}  # also ordinary words
+    choices -= {"layer", "row", "paper", "rounds", "all", "boxes", "listed", "pass", "replace", "whole"}  # also ordinary words
     english = dict(texts(locale("en")))
     for language in TRANSLATED:
         for place, text in texts(locale(language)):

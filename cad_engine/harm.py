@@ -56,6 +56,7 @@ def harm(
     progress: Progress = silent,
 ) -> dict[str, Tensor]:
     """h by layer, [out, in] each, from one random probe a state: float32, or float64 for a float64 model; not damped.
+
     On `sums_on`, or on the model's device.
 
     The model is left as by attribution.attribution_scores. Raises CadError when a gradient is not finite.

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from benchmarks.memory_needs import fused_attention
 from cad_engine.activations import measured_activations
 from cad_engine.components import choose_layers
 from cad_engine.gradients import captured_gradients
@@ -57,3 +59,19 @@ def test_measuring_takes_no_more_than_a_forward() -> None:
     with LiveMemory([*tensors_of(denoiser.unet), x_t]) as forward, torch.no_grad():
         denoiser.eps(x_t, 500, concept)
     assert measuring.peak <= 1.1 * forward.peak
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_shapes_alone_is_estimated_alike(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for device in ("cpu", "meta"):
+        denoiser = tiny_denoiser(family, torch.float32)
+        denoiser.unet.to(device)
+        denoiser.device = torch.device(device)
+        if device == "meta":
+            monkeypatch.setattr(F, "scaled_dot_product_attention", fused_attention)
+        targets = {name: denoiser.layers[name] for name in choose_layers(denoiser.layers, ["ff"])}
+        found.append(measured_activations(denoiser, targets, torch.zeros(1, 4, 16, 16), conditioning(family, 0, torch.float32)))
+    cpu, meta = found
+    assert abs(meta.kept / cpu.kept - 1) < 0.02
+    assert abs(meta.checkpointed / cpu.checkpointed - 1) < 0.02

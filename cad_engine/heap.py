@@ -1,8 +1,7 @@
 """Memory of freed tensors on the CPU, handed back to the system.
 
-The C library keeps what is freed for later, in pieces: with glibc 2.36 the heap of a pass through Stable Diffusion's UNet was twice as
-large as what was in it (docs/speed.md). Handing back after every block costs time, for pages that are soon asked for again; so it is
-done when the process has grown by a good piece.
+The C library keeps what is freed for later, in pieces, and a process is larger than what is in it. Handing back after every block would
+cost time, for pages that are soon asked for again; so it is done when the process has grown by a good piece.
 """
 
 from __future__ import annotations

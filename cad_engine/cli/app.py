@@ -10,6 +10,7 @@ import typer
 
 from .attribute import attribute
 from .attribute_list import attribute_list
+from .audit import audit
 from .check import check
 from .combine import combine
 from .demo import demo
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check, audit):
     app.command()(command)
 
 SHARED = ("attribute", "attribute-list")

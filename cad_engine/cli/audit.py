@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,10 +73,11 @@ def audit(
     lora: Lora = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, and attempts to bring the concept back."""
+    """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
     from ..audit.settings import AuditSettings
+    from ..audit.studio import DiffusersStudio
     from ..edit import combine
     from ..edit_file import load_edit
     from ..fingerprint import fingerprint, mismatch
@@ -116,9 +118,10 @@ def audit(
         checkpointing=checkpointing,
     )
     settings.check()
+    print(f"cad: {settings.evaluations():,} evaluations of the UNet are to be made", file=sys.stderr)
     with progress_bar() as progress:
-        result = run_audit(denoiser, combine(edits), settings, *measures, progress)
-    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora), "evaluations": settings.evaluations()}
+        result = run_audit(DiffusersStudio(denoiser, combine(edits), settings), settings, *measures, progress)
+    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora) or None, "evaluations": settings.evaluations()}
     results = write_audit(out, result, measures, made_with)
     show(results, json, f"{summary(result)}\nopen {out / 'index.html'}")
 

@@ -76,8 +76,8 @@ def audit(
     """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
+    from ..audit.diffusers_studio import DiffusersStudio
     from ..audit.settings import AuditSettings
-    from ..audit.studio import DiffusersStudio
     from ..edit import combine
     from ..edit_file import load_edit
     from ..fingerprint import fingerprint, mismatch

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cad_engine.audit.audit import Audit, run_audit
 from cad_engine.audit.audit_report import NOT_COUNTED, audit_report, summary, write_audit
+from cad_engine.audit.diffusers_studio import DiffusersStudio
 from cad_engine.audit.settings import AuditSettings
-from cad_engine.audit.studio import DiffusersStudio
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
 from cad_engine.concept import attribute_concept

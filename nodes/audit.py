@@ -16,8 +16,9 @@ from comfy_api.latest import io
 
 from ..cad_engine.audit.settings import AuditSettings
 from ..cad_engine.edit import Edit, single
-from ..cad_engine.errors import CadError, shown
+from ..cad_engine.errors import CadError
 from ..cad_engine.ordinary_prompts import ordinary_prompts
+from ..cad_engine.report.text import shortened
 from ..cad_engine.safety.package import missing
 from .comfy_studio import ComfyStudio
 from .model_fingerprint import weights_warning
@@ -75,7 +76,8 @@ class Audit(io.ComfyNode):
                     options=list(MEASURES),
                     default="none",
                     tooltip="What counts the concept. none: nothing is counted, and there is no verdict. sandbox judge: for the CAD "
-                    "sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; as the paper: its nine classes above 0.5.",
+                    "sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
+                    "classes above 0.5.",
                 ),
                 io.Int.Input(
                     "count", default=4, min=1, max=1000, tooltip="Pictures of each prompt; each has the seed after the last one's."
@@ -196,7 +198,7 @@ class Audit(io.ComfyNode):
         report = write_audit(place, result, measures, made_with)
         verdict = summary(result)
         page = (place / "index.html").relative_to(folder_paths.get_output_directory()).as_posix()
-        show(cls, "\n".join(line for line in (shown(verdict, 1000), f"output/{page}", warning) if line))
+        show(cls, "\n".join(line for line in (shortened(verdict, 1000), f"output/{page}", warning) if line))
         picture = torch.from_numpy(np.asarray(asked_grid(result, measures[0])).astype(np.float32) / 255)[None]
         told = {"page": page, "verdict": verdict}
         return io.NodeOutput(picture, json.dumps(report, ensure_ascii=False, allow_nan=False), verdict, ui={"cad_audit": [told]})

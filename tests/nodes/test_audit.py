@@ -114,7 +114,7 @@ def test_without_a_measure_nothing_is_counted(server: Server) -> None:
 
 
 def test_interrupted_it_leaves_no_folder_and_the_model_as_it_was(server: Server) -> None:
-    graph, node, (model, clip, vae) = audit(count=40, restore=True)
+    graph, node, _ = audit(count=40, restore=True)
     saving = Graph()
     again = sandbox(saving)
     picture = painted(saving, *again, [Case(prompt("star"), 1, Scene("star", "red", "plain"))], steps=6)

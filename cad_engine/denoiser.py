@@ -71,3 +71,15 @@ class Denoiser(Protocol):
         converted to eps inside.
         """
         ...
+
+
+class EmbeddingDenoiser(Denoiser, Protocol):
+    """A denoiser whose conditioning can be taken apart, as an attack on it needs."""
+
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """What the text encoder made of a prompt, [1, tokens, width]. Raises CadError for conditioning of several entries."""
+        ...
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
+        """`conditioning` with another `embedding` [1, tokens, width], through which gradients pass; all else of it stays."""
+        ...

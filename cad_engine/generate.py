@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from .checkpoints.denoiser import DiffusersDenoiser
+from .denoiser import Conditioning
 from .errors import CadError
 from .progress import Progress, silent
 from .trajectory import initial_noise
@@ -38,7 +39,7 @@ def paint(
 @torch.no_grad()
 def paint_conditionings(
     denoiser: DiffusersDenoiser,
-    conditionings: Sequence[PromptConditioning],
+    conditionings: Sequence[Conditioning],
     seeds: Sequence[int],
     *,
     steps: int = 20,

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .amplify import Amplify
 from .apply_edit import ApplyEdit
 from .attribute import Attribute
+from .audit import Audit
 from .erase import Erase
 from .load_attribution import LoadAttribution
 from .load_edit import LoadEdit
@@ -31,6 +32,7 @@ class CadExtension(ComfyExtension):
             SaveEdit,
             LoadEdit,
             SafetyCheck,
+            Audit,
         ]
 
 

@@ -87,11 +87,19 @@ class ComfyDenoiser:
 
     def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
         """One entry of ComfyUI's conditioning for all samples, with the tensors of each; CadError where prompts have several entries."""
-        if any(len(conditioning) != 1 for conditioning in conditionings):  # type: ignore[arg-type]
-            raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
-        entries: list[dict[str, Any]] = [conditioning[0] for conditioning in conditionings]  # type: ignore[index]
+        entries = [_only(conditioning) for conditioning in conditionings]
         conds = {key: _stacked([entry["model_conds"][key] for entry in entries]) for key in entries[0]["model_conds"]}
         return [{**entries[0], "model_conds": conds}]
+
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """See EmbeddingDenoiser.embedding; CadError where a prompt has several entries."""
+        return _only(conditioning)["model_conds"]["c_crossattn"].cond  # type: ignore[no-any-return]
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
+        """See EmbeddingDenoiser.with_embedding."""
+        entry = _only(conditioning)
+        conds = entry["model_conds"]
+        return [{**entry, "model_conds": {**conds, "c_crossattn": conds["c_crossattn"]._copy_with(embedding)}}]
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, C, H, W], float32. ComfyUI's x is x_t / sqrt(alphas_cumprod); it predicts x_0 = x - sigma eps.
@@ -126,6 +134,14 @@ def _training_mode() -> Iterator[None]:
         yield
     finally:
         comfy.model_management.in_training = before
+
+
+def _only(conditioning: Any) -> dict[str, Any]:
+    """The entry of a prompt's conditioning; CadError where it has several."""
+    if len(conditioning) != 1:
+        raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
+    entry: dict[str, Any] = conditioning[0]
+    return entry
 
 
 def _normal(value: Any) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
+from ..denoiser import Conditioning, EmbeddingDenoiser
 from ..gradients import captured_gradients
 from ..progress import Progress, silent
 from ..trajectory import sample_trajectories
@@ -42,7 +42,7 @@ class AttackStates:
 
 @torch.no_grad()
 def attack_states(
-    denoiser: DiffusersDenoiser,
+    denoiser: EmbeddingDenoiser,
     prompt: str,
     seed: int,
     pictures: int = 16,
@@ -77,13 +77,13 @@ def attack_states(
 class Attacked:
     """What the attack found: its conditioning, and the loss at every iteration."""
 
-    conditioning: PromptConditioning
+    conditioning: Conditioning
     losses: list[float]
 
 
 def attack(
-    denoiser: DiffusersDenoiser,
-    start: PromptConditioning,
+    denoiser: EmbeddingDenoiser,
+    start: Conditioning,
     states: AttackStates,
     *,
     iterations: int,
@@ -98,8 +98,9 @@ def attack(
     anew; the rate falls to zero along half a cosine, so that the last iterations average over many batches. Equal arguments give equal
     results.
     """
-    context = start.context.detach().clone().requires_grad_()
-    optimiser = torch.optim.Adam([context], lr=LEARNING_RATE * float(start.context.float().std()))
+    begun = denoiser.embedding(start).detach()
+    embedding = begun.clone().requires_grad_()
+    optimiser = torch.optim.Adam([embedding], lr=LEARNING_RATE * float(begun.float().std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -109,15 +110,19 @@ def attack(
         if len(order) < batch:
             order = torch.cat([order, torch.randperm(len(states.t), generator=generator)])
         chosen, order = order[:batch], order[batch:]
-        with captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing):
-            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], PromptConditioning(context, start.pooled))
+        with (
+            torch.enable_grad(),
+            captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing),
+        ):
+            there = denoiser.with_embedding(start, embedding)
+            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], there)
             loss = (predicted - states.eps[chosen].to(predicted)).square().mean()
-            (context.grad,) = torch.autograd.grad(loss, [context])
+            (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
         progress("attack", iteration + 1, iterations)
-    return Attacked(PromptConditioning(context.detach(), start.pooled), losses)
+    return Attacked(denoiser.with_embedding(start, embedding.detach()), losses)
 
 
 def _unused(name: str, x: Tensor, g: Tensor) -> None:

@@ -6,22 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
 from torch import Tensor
 
-from ..checkpoints.denoiser import DiffusersDenoiser, PromptConditioning
-from ..concept import attribute_concept
-from ..edit import Edit, applied
-from ..erasure import edit_from_attribution
-from ..generate import paint_conditionings
 from ..measures.measure import Measure
 from ..progress import Progress, silent
-from .attack import AttackStates, attack, attack_states
-from .settings import ATTACK_BATCH, STATE_PICTURES, AuditSettings
+from .settings import AMPLIFIED, AMPLIFY, OTHER_WORDS, STATES, AuditSettings, found_stage, search_stage
+from .studio import Studio
 from .verdict import Shown, Verdict, verdict
-
-ATTACK_SEED = 10_000
-"""Added to the seed for the states that the attack learns from, far from those of the pictures that are counted."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +73,24 @@ class Audit:
 
 
 def run_audit(
-    denoiser: DiffusersDenoiser,
-    edit: Edit,
+    studio: Studio,
     settings: AuditSettings,
     concept_measures: Sequence[Measure],
     kept_measures: Sequence[Measure] = (),
     progress: Progress = silent,
 ) -> Audit:
-    """Paint, edit, paint again, try to bring the concept back, and measure; the model is left to the bit as it was.
+    """Pictures without and with the edit of `studio`, attempts to bring the concept back, and what the measures say of all of them.
 
     `concept_measures` say whether a picture shows the concept, `kept_measures` whether one that must stay is right. Raises CadError for
-    settings that make no sense, and for an edit of another architecture.
+    settings that make no sense.
     """
     settings.check()
-    painter = _Painter(denoiser, settings, progress)
-    weights = {name: module.weight for name, module in denoiser.layers.items()}
-    with applied(edit, weights):
-        pass  # an edit that does not fit is said before anything is painted
+    painter = _Painter(studio, settings, progress)
     before = painter.prompts("pictures before", settings.prompts)
     kept = painter.prompts("kept before", settings.keep) if settings.keep else None
-    states = painter.states() if settings.iterations else None
-    with applied(edit, weights):
-        after = painter.prompts("pictures after", settings.prompts)
-        kept_after = painter.prompts("kept after", settings.keep) if settings.keep else None
-        attempts = tuple(_attempts(painter, before, states, weights))
+    after = painter.prompts("pictures after", settings.prompts, edited=True)
+    kept_after = painter.prompts("kept after", settings.keep, edited=True) if settings.keep else None
+    attempts = tuple(_attempts(painter, before))
     groups = {"before": before, "after": after, **{attempt.name: attempt.painted for attempt in attempts}}
     values = {measure.name: {name: _values(measure, group) for name, group in groups.items()} for measure in concept_measures}
     shown: dict[str, list[Shown]] = {}
@@ -114,7 +99,7 @@ def run_audit(
         if measure.counts:
             seen = [Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()]
             shown[measure.name] = seen
-            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:])
+            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:], settings.untried)
     if kept is not None and kept_after is not None:
         for measure in kept_measures:
             found = {name: _values(measure, group) for name, group in (("kept before", kept), ("kept after", kept_after))}
@@ -124,10 +109,10 @@ def run_audit(
 
 
 class _Painter:
-    """Pictures of one audit, from the model as it is when they are asked for."""
+    """Pictures of one audit, as their files will have them: with 8 bits a channel, so that whoever counts in the files counts the same."""
 
-    def __init__(self, denoiser: DiffusersDenoiser, settings: AuditSettings, progress: Progress) -> None:
-        self.denoiser, self.settings, self._progress = denoiser, settings, progress
+    def __init__(self, studio: Studio, settings: AuditSettings, progress: Progress) -> None:
+        self.studio, self.settings, self._progress = studio, settings, progress
 
     def staged(self, stage: str) -> Progress:
         """Progress under another name, so that every part has a bar of its own."""
@@ -137,77 +122,37 @@ class _Painter:
 
         return report
 
-    def prompts(self, stage: str, prompts: Sequence[str]) -> Pictures:
+    def prompts(self, stage: str, prompts: Sequence[str], *, edited: bool = False) -> Pictures:
         """`count` pictures of each prompt."""
-        each = [(prompt, self.settings.seed + i) for prompt in prompts for i in range(self.settings.count)]
-        encoded = {prompt: self.denoiser.encode_prompt(prompt) for prompt in prompts}
-        texts, seeds = zip(*each, strict=True)
-        return Pictures(texts, seeds, self._paint(stage, [encoded[prompt] for prompt in texts], seeds))
+        texts, seeds = self.each(prompts)
+        return Pictures(texts, seeds, _whole(self.studio.paint(texts, seeds, self.staged(stage), edited=edited)))
 
-    def again(self, stage: str, conditioning: PromptConditioning, words: str, like: Pictures) -> Pictures:
-        """As many pictures as `like` has, of one conditioning that stands for `words`, each of a seed of its own."""
-        seeds = tuple(self.settings.seed + i for i in range(len(like.seeds)))
-        return Pictures((words,) * len(seeds), seeds, self._paint(stage, [conditioning] * len(seeds), seeds))
-
-    def _paint(self, stage: str, conditionings: Sequence[PromptConditioning], seeds: Sequence[int]) -> Tensor:
-        given = self.settings
-        pictures = paint_conditionings(
-            self.denoiser,
-            conditionings,
-            seeds,
-            steps=given.steps,
-            cfg=given.cfg,
-            batch=given.batch,
-            size=given.size,
-            progress=self.staged(stage),
-        )
-        return torch.stack(list(pictures))
-
-    def states(self) -> AttackStates:
-        """What the attack is to reproduce, from the model as it is."""
-        given = self.settings
-        return attack_states(
-            self.denoiser,
-            given.prompts[0],
-            given.seed + ATTACK_SEED,
-            STATE_PICTURES,
-            steps=given.steps,
-            cfg=given.cfg,
-            batch=given.batch,
-            size=given.size,
-            progress=self.staged("states for the attack"),
-        )
+    def each(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Prompt and seed of each picture."""
+        texts, seeds = zip(*((prompt, self.settings.seed + i) for prompt in prompts for i in range(self.settings.count)), strict=True)
+        return texts, seeds
 
 
-def _attempts(painter: _Painter, before: Pictures, states: AttackStates | None, weights: dict[str, Tensor]) -> Iterator[Attempt]:
-    """What may bring the concept back, tried on the model as it is now."""
-    settings, denoiser = painter.settings, painter.denoiser
+def _whole(pictures: Tensor) -> Tensor:
+    return pictures.float().clamp(0, 1).mul(255).round().div(255)
+
+
+def _attempts(painter: _Painter, before: Pictures) -> Iterator[Attempt]:
+    """What may bring the concept back, tried on the edited model."""
+    settings, studio = painter.settings, painter.studio
     if settings.paraphrases:
-        yield Attempt("other words", "; ".join(settings.paraphrases), painter.prompts("other words", settings.paraphrases))
-    if states is not None:
-        starts = {"the concept's own prompt": settings.prompts[0], "the base prompt": settings.base}
-        for name, prompt in starts.items():
-            stage = f"attack from {name}"
-            found = attack(
-                denoiser,
-                denoiser.encode_prompt(prompt),
-                states,
-                iterations=settings.iterations,
-                batch=ATTACK_BATCH,
-                seed=settings.seed,
-                checkpointing=settings.checkpointing,
-                progress=painter.staged(stage),
-            )
-            yield Attempt(
-                f"an embedding found by gradient from {name}",
-                prompt,
-                painter.again(f"pictures of it, from {name}", found.conditioning, "(an embedding)", before),
-            )
+        yield Attempt("other words", "; ".join(settings.paraphrases), painter.prompts(OTHER_WORDS, settings.paraphrases, edited=True))
+    if settings.iterations:
+        seeds = tuple(settings.seed + i for i in range(len(before.seeds)))  # one embedding for all, so each needs a seed of its own
+        for name, prompt in settings.starts().items():
+            found = studio.find(prompt, painter.staged(STATES), painter.staged(search_stage(name)))
+            painted = _whole(studio.paint_found(found, seeds, painter.staged(found_stage(name))))
+            asked = f"begun at “{prompt}”"
+            yield Attempt(f"an embedding found by gradient from {name}", asked, Pictures(("(an embedding)",) * len(seeds), seeds, painted))
     if settings.amplify:
-        latents = denoiser.encode(before.pictures)
-        attribution = attribute_concept(denoiser, settings.amplifying(), latents, painter.staged("CAD-Amplify"))
-        with applied(edit_from_attribution(attribution, settings.ratio, "row_min1"), weights):
-            yield Attempt("CAD-Amplify", settings.concept, painter.prompts("pictures amplified", settings.prompts))
+        texts, own = painter.each(settings.prompts)
+        pictures = studio.amplify(before.pictures, painter.staged(AMPLIFY), texts, own, painter.staged(AMPLIFIED))
+        yield Attempt("CAD-Amplify", settings.concept, Pictures(texts, own, _whole(pictures)))
 
 
 def _values(measure: Measure, group: Pictures) -> list[float]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
+
 from ..errors import CadError
 from ..files import written_whole
 from ..images import save_picture
@@ -173,9 +175,23 @@ def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str
             yield ReportTable(["", "Mean", "Pictures"], means, caption=f"{caption}: {measure.name}")
 
 
+def asked_grid(audit: Audit, measures: Sequence[Measure]) -> Image:
+    """The concept's prompts without and with the edit, side by side, as one picture."""
+    return _grid(audit, audit.concept, audit.concept_after, measures, ("before", "after"))
+
+
 def _grids(
     audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str], alt: str
 ) -> Iterator[Block]:
+    grid = _grid(audit, before, after, measures, keys)
+    hidden = len(before.prompts) - min(ROWS, len(before.prompts) // audit.settings.count) * min(audit.settings.count, COLUMNS)
+    caption = (
+        f"{hidden} more pictures are in the folders “{keys[0].replace(' ', '-')}” and “{keys[1].replace(' ', '-')}”." if hidden else ""
+    )
+    yield ReportImage(png_bytes(grid), alt, caption)
+
+
+def _grid(audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str]) -> Image:
     """A row for each prompt, with the verdicts of the first measure that counts."""
     counting = next((measure for measure in measures if measure.counts), None)
     marks = [None if counting is None else [value > 0 for value in audit.values[counting.name][key]] for key in keys]
@@ -184,11 +200,5 @@ def _grids(
         part = slice(start, start + min(count, COLUMNS))
         ok = [None if seen is None else seen[part] for seen in marks]
         rows.append(GridRow(before.prompts[start], before.pictures[part], after.pictures[part], ok[0], ok[1]))
-    shown = min(count, COLUMNS)
-    seeds = [f"seed {seed}" for seed in before.seeds[:shown]]
-    grid = before_after_grid(rows, columns=seeds, verdict="" if counting is None else counting.name)
-    hidden = len(before.prompts) - len(rows) * shown
-    caption = (
-        f"{hidden} more pictures are in the folders “{keys[0].replace(' ', '-')}” and “{keys[1].replace(' ', '-')}”." if hidden else ""
-    )
-    yield ReportImage(png_bytes(grid), alt, caption)
+    seeds = [f"seed {seed}" for seed in before.seeds[: min(count, COLUMNS)]]
+    return before_after_grid(rows, columns=seeds, verdict="" if counting is None else counting.name)

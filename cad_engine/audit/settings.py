@@ -13,6 +13,10 @@ STATE_PICTURES, ATTACK_BATCH = 16, 8
 """Pictures whose states the attack is to reproduce, and states in one of its iterations."""
 
 
+OTHER_WORDS, STATES, AMPLIFY, AMPLIFIED = "other words", "states for the attack", "CAD-Amplify", "pictures amplified"
+"""Stages of progress."""
+
+
 @dataclass(frozen=True)
 class AuditSettings:
     """One audit.
@@ -76,14 +80,51 @@ class AuditSettings:
             checkpointing=self.checkpointing,
         )
 
-    def evaluations(self) -> int:
-        """Forwards of the UNet on one sample that the audit takes, a forward and backward counted as three."""
-        asked = len(self.prompts) * self.count
-        attacks = 2 if self.iterations else 0
-        painted = 2 * asked + 2 * len(self.keep) * self.count + len(self.paraphrases) * self.count + asked * (attacks + self.amplify)
-        total = painted * self.steps * (2 if self.cfg > 1 else 1)
+    def starts(self) -> dict[str, str]:
+        """The prompts that the attack begins at, by what they are; the base prompt only where it is another one."""
+        starts = {"the concept's own prompt": self.prompts[0], "the base prompt": self.base}
+        return dict(list(starts.items())[: 1 if self.base.strip() == self.prompts[0].strip() else 2])
+
+    def texts(self) -> tuple[str, ...]:
+        """Every prompt that may be encoded, each once: whoever must encode before the UNet is loaded takes these."""
+        return tuple(dict.fromkeys((*self.prompts, *self.keep, *self.paraphrases, self.concept, self.base, "")))
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """The ways to bring the concept back that these settings leave out."""
+        ways = {
+            "other words": bool(self.paraphrases),
+            "an embedding found by gradient": self.iterations > 0,
+            "CAD-Amplify": self.amplify,
+        }
+        return tuple(name for name, tried in ways.items() if not tried)
+
+    def stages(self) -> dict[str, int]:
+        """Forwards of the UNet on one sample that each stage takes, in the order of the stages; a forward and backward is three."""
+        picture = self.steps * (2 if self.cfg > 1 else 1)
+        asked, kept = len(self.prompts) * self.count * picture, len(self.keep) * self.count * picture
+        costs = {"pictures before": asked, "kept before": kept, "pictures after": asked, "kept after": kept}
+        costs[OTHER_WORDS] = len(self.paraphrases) * self.count * picture
         if self.iterations:
-            total += STATE_PICTURES * self.steps * 3 + attacks * self.iterations * ATTACK_BATCH * BACKWARD
+            costs[STATES] = STATE_PICTURES * (picture + self.steps)
+            for name in self.starts():
+                costs[search_stage(name)] = self.iterations * ATTACK_BATCH * BACKWARD
+                costs[found_stage(name)] = asked
         if self.amplify:
-            total += sum(evaluations(self.amplifying(), asked).values())
-        return total
+            costs[AMPLIFY] = sum(evaluations(self.amplifying(), len(self.prompts) * self.count).values())
+            costs[AMPLIFIED] = asked
+        return {stage: cost for stage, cost in costs.items() if cost}
+
+    def evaluations(self) -> int:
+        """Forwards of the UNet on one sample that the whole audit takes."""
+        return sum(self.stages().values())
+
+
+def search_stage(start: str) -> str:
+    """What searching for an embedding from `start` is called in progress."""
+    return f"attack from {start}"
+
+
+def found_stage(start: str) -> str:
+    """What painting the found embedding is called in progress."""
+    return f"pictures of it, from {start}"

@@ -14,6 +14,9 @@ ENOUGH = 0.5
 """Of its own prompts' pictures that the unedited model must show the concept in, before anything can be said about its loss."""
 
 
+ALL_TRIED = "Nothing that was tried brought it back"
+
+
 @dataclass(frozen=True)
 class Shown:
     """In how many of so many pictures the concept was seen."""
@@ -44,8 +47,11 @@ class Verdict:
     sentence: str
 
 
-def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]) -> Verdict:
-    """The verdict on an edit: the concept's own prompts `before` and `after` it, and what was tried to bring it back, after it, too."""
+def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown], untried: Sequence[str] = ()) -> Verdict:
+    """The verdict on an edit: the concept's own prompts `before` and `after` it, and what was tried to bring it back, after it, too.
+
+    "Nothing that was tried brought it back" is said only where no way is `untried`; else these are named.
+    """
     if before.share < ENOUGH:
         return Verdict(
             "not known",
@@ -63,10 +69,14 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
         sentence += f" It can be brought back by {brought}."
     elif attempts:
         tried = "; ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of})" for attempt in attempts)
-        sentence += f" Nothing that was tried brought it back: {tried}. Other ways were not tried."
+        sentence += f" Not brought back by {tried}; {_and(untried)} not tried." if untried else f" {ALL_TRIED}: {tried}."
     else:
         sentence += " Nothing was tried to bring it back."
     return Verdict(word, tuple(attempt.name for attempt in back), sentence)
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{names[0]} was" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} were"
 
 
 def _word(seen: Shown, before: Shown) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -96,6 +96,14 @@ class DiffusersDenoiser:
         mine = [_own(conditioning) for conditioning in conditionings]
         pooled = [one.pooled for one in mine if one.pooled is not None]
         return PromptConditioning(torch.cat([one.context for one in mine]), torch.cat(pooled) if pooled else None)
+
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """See EmbeddingDenoiser.embedding. Raises TypeError for the conditioning of another denoiser."""
+        return _own(conditioning).context
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> PromptConditioning:
+        """See EmbeddingDenoiser.with_embedding; the pooled text of SDXL stays."""
+        return replace(_own(conditioning), context=embedding)
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, 4, H, W] for `x_t` of that shape at timestep `t` (one, or one a sample [B]).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,7 @@ def audit(
     """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
+    from ..audit.diffusers_studio import DiffusersStudio
     from ..audit.settings import AuditSettings
     from ..edit import combine
     from ..edit_file import load_edit
@@ -116,8 +118,9 @@ def audit(
         checkpointing=checkpointing,
     )
     settings.check()
+    print(f"cad: {settings.evaluations():,} evaluations of the UNet are to be made", file=sys.stderr)
     with progress_bar() as progress:
-        result = run_audit(denoiser, combine(edits), settings, *measures, progress)
+        result = run_audit(DiffusersStudio(denoiser, combine(edits), settings), settings, *measures, progress)
     made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora) or None, "evaluations": settings.evaluations()}
     results = write_audit(out, result, measures, made_with)
     show(results, json, f"{summary(result)}\nopen {out / 'index.html'}")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cad_engine.audit.audit import Audit, run_audit
 from cad_engine.audit.audit_report import NOT_COUNTED, audit_report, summary, write_audit
+from cad_engine.audit.diffusers_studio import DiffusersStudio
 from cad_engine.audit.settings import AuditSettings
 from cad_engine.checkpoints.denoiser import DiffusersDenoiser
 from cad_engine.checkpoints.load import load_model
@@ -65,7 +66,7 @@ def deaf(denoiser: DiffusersDenoiser) -> Edit:
 
 def audited(denoiser: DiffusersDenoiser, edit: Edit, settings: AuditSettings = SMALL) -> Audit:
     before = snapshot(denoiser)
-    found = run_audit(denoiser, edit, settings, [SandboxConcept("star")], [SandboxRight()])
+    found = run_audit(DiffusersStudio(denoiser, edit, settings), settings, [SandboxConcept("star")], [SandboxRight()])
     assert_unchanged(denoiser, before)
     return found
 
@@ -109,7 +110,7 @@ def recount(folder: Path, results: dict[str, object]) -> None:
             for side in ("kept before", "kept after")
         ]
         part = slice(3 * number, 3 * number + 3)
-        assert each["distance"] == pytest.approx(float(np.sqrt(((sides[0][part] - sides[1][part]) ** 2).mean())), abs=2 / 255)
+        assert each["distance"] == pytest.approx(float(np.sqrt(((sides[0][part] - sides[1][part]) ** 2).mean())), abs=1e-6)
 
 
 def test_an_edit_that_does_nothing(denoiser: DiffusersDenoiser) -> None:
@@ -143,7 +144,7 @@ def test_pictures_are_those_of_cad_generate(denoiser: DiffusersDenoiser, tmp_pat
 
 
 def test_without_a_measure_nothing_is_claimed(denoiser: DiffusersDenoiser) -> None:
-    found = run_audit(denoiser, Edit({}), SMALL, [], [])
+    found = run_audit(DiffusersStudio(denoiser, Edit({}), SMALL), SMALL, [], [])
     assert summary(found) == NOT_COUNTED
     page = render_report(audit_report(found, ([], []), {}))
     assert "uppressed" not in page.replace("not suppressed", "")
@@ -161,7 +162,7 @@ class Brightness:
 def test_measures_that_only_compare_and_hostile_words(denoiser: DiffusersDenoiser) -> None:
     hostile = "</script><script>alert(1)</script> " + "a star " * 50
     settings = replace(SMALL, concept="<img src=x onerror=alert(1)>", prompts=(hostile,), keep=(), count=1)
-    found = run_audit(denoiser, Edit({}), settings, [Brightness()], [])
+    found = run_audit(DiffusersStudio(denoiser, Edit({}), settings), settings, [Brightness()], [])
     assert found.verdicts == {}
     assert found.drift == ()
     page = render_report(audit_report(found, ([Brightness()], []), {"model": "<b>"}))
@@ -183,7 +184,7 @@ def test_measures_that_only_compare_and_hostile_words(denoiser: DiffusersDenoise
 )
 def test_what_makes_no_sense(denoiser: DiffusersDenoiser, changed: dict[str, object], message: str) -> None:
     with pytest.raises(CadError, match=message):
-        run_audit(denoiser, Edit({}), replace(SMALL, **changed), [])  # type: ignore[arg-type]
+        run_audit(DiffusersStudio(denoiser, Edit({}), SMALL), replace(SMALL, **changed), [])  # type: ignore[arg-type]
 
 
 def test_evaluations_are_told_to_the_last(denoiser: DiffusersDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +196,7 @@ def test_evaluations_are_told_to_the_last(denoiser: DiffusersDenoiser, monkeypat
         return plain(x_t, t, conditioning)  # type: ignore[arg-type]
 
     monkeypatch.setattr(denoiser, "eps", counting)
-    run_audit(denoiser, Edit({}), settings, [])
+    run_audit(DiffusersStudio(denoiser, Edit({}), settings), settings, [])
     assert made[0] == settings.evaluations()
 
 

@@ -24,9 +24,9 @@ def test_suppressed_and_brought_back() -> None:
 def test_only_when_nothing_brought_it_back_it_says_so() -> None:
     found = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20), Shown(WORDS, 0, 20)])
     assert (found.word, found.brought_back) == ("suppressed", ())
-    assert found.sentence.endswith(
-        f"Nothing that was tried brought it back: {ATTACK} (2 of 20); {WORDS} (0 of 20). Other ways were not tried."
-    )
+    assert found.sentence.endswith(f" Nothing that was tried brought it back: {ATTACK} (2 of 20); {WORDS} (0 of 20).")
+    less = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20)], ("other words", "CAD-Amplify"))
+    assert less.sentence.endswith(f" Not brought back by {ATTACK} (2 of 20); other words and CAD-Amplify were not tried.")
     assert verdict("star", BEFORE, Shown("after", 0, 20), []).sentence.endswith("Nothing was tried to bring it back.")
 
 

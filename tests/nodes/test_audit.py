@@ -1,0 +1,132 @@
+"""CAD Audit in a real server: pictures are KSampler's, its numbers are those of its files, and its verdict is what they bear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cad_engine.sandbox.captions import prompt
+from cad_engine.sandbox.evaluation import CFG, Case
+from cad_engine.sandbox.judge import Judge
+from cad_engine.sandbox.world import Scene
+
+from .graph import Graph, Link, Node
+from .sandbox_graphs import IN_ROUNDS, attribute, erase, painted, sandbox
+from .server import Event, Result, Server
+
+pytestmark = [pytest.mark.comfyui]
+
+PROMPTS = ("a red star", "a blue star in dotted style")
+VALUES: dict[str, Any] = {
+    "prompts": "\n".join(PROMPTS),
+    "keep": "a red circle\n\na green heart",
+    "paraphrases": "",
+    "measure": "sandbox judge",
+    "count": 3,
+    "seed": 7,
+    "steps": 10,
+    "cfg": CFG,
+    "restore": False,
+    "concept": "",
+    "base": "",
+    "sampler_name": "ddim",
+    "scheduler": "ddim_uniform",
+    "width": 0,
+    "height": 0,
+    "iterations": 40,
+    "checkpointing": False,
+}
+
+
+def audit(strength: float = 1.0, **changed: object) -> tuple[Graph, Node, tuple[Link, Link, Link]]:
+    """A graph that erases the star in rounds and audits that; the node of the audit; MODEL, CLIP and VAE."""
+    graph = Graph()
+    parts = model, clip, vae = sandbox(graph)
+    edited = erase(graph, model, attribute(graph, model, clip, **IN_ROUNDS), 0.0, selection="global", strength=strength)
+    return graph, graph.add("CADAudit", model=model, clip=clip, vae=vae, edit=edited[1], **{**VALUES, **changed}), parts
+
+
+def told(server: Server, result: Result, node: Node) -> tuple[dict[str, Any], Path]:
+    """results.json and its folder."""
+    (entry,) = result.check().outputs[node.id]["cad_audit"]
+    page = server.output / entry["page"]
+    assert result.texts(node.id)[-1].startswith(f"{entry['verdict']}\noutput/{entry['page']}")
+    return json.loads((page.parent / "results.json").read_text(encoding="utf-8")), page.parent
+
+
+def seen(folder: Path, files: list[dict[str, Any]]) -> int:
+    """In how many PNG files the judge sees a star."""
+    pixels = [torch.from_numpy(np.asarray(Image.open(folder / each["file"])).copy()).permute(2, 0, 1) / 255 for each in files]
+    return sum(verdict.shows("star") for verdict in Judge.load().look(torch.stack(pixels)))
+
+
+def test_a_suppressed_star_and_attempts_to_bring_it_back(server: Server) -> None:
+    graph, node, (model, clip, vae) = audit(restore=True, paraphrases="a red five-pointed figure")
+    cases = [Case(text, 7 + i, Scene("star", "red", "plain")) for text in PROMPTS for i in range(3)]
+    saving = painted(graph, model, clip, vae, cases, steps=10)
+    result = server.run(graph.prompt, 600)
+    results, folder = told(server, result, node)
+    (verdict,) = results["verdicts"].values()
+    assert verdict["verdict"] in ("suppressed", "partly suppressed")
+    assert [each["name"] for each in results["attempts"]] == [
+        "other words",
+        "an embedding found by gradient from the concept's own prompt",
+        "an embedding found by gradient from the base prompt",
+        "CAD-Amplify",
+    ]
+    assert "an embedding found by gradient from the concept's own prompt" in verdict["brought_back_by"]
+    (shown,) = results["shown"].values()
+    groups = {"before": "before", "after": "after", **{each["name"]: f"attempt {i}" for i, each in enumerate(results["attempts"], start=1)}}
+    for entry in shown:
+        files = results["pictures"][groups[entry["in"]]]
+        assert (seen(folder, files), len(files)) == (entry["pictures"], entry["of"]), entry
+    for picture, each in zip(server.images(result, saving.id), results["pictures"]["before"], strict=True):
+        assert np.array_equal(np.asarray(picture), np.asarray(Image.open(folder / each["file"])))
+    assert max(value for value, _ in result.progress(node.id)) == results["made_with"]["evaluations"]
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http-equiv", "")
+    assert "removed" not in page.lower()
+
+
+def test_an_edit_without_strength_is_not_suppressed_and_hostile_words_stay_words(server: Server) -> None:
+    hostile = "a star <img src=x onerror=alert(1)>"
+    graph, node, _ = audit(0.0, prompts=f"{hostile}\na red star", count=2)
+    results, folder = told(server, server.run(graph.prompt), node)
+    (verdict,) = results["verdicts"].values()
+    assert verdict["verdict"] in ("not suppressed", "not known")
+    assert [each["distance"] for each in results["drift"]] == [0, 0]
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert hostile in [each["prompt"] for each in results["pictures"]["before"]]
+
+
+def test_without_a_measure_nothing_is_counted(server: Server) -> None:
+    graph, node, _ = audit(0.0, measure="none", prompts="", count=1)
+    results, _ = told(server, server.run(graph.prompt), node)
+    assert results["verdicts"] == results["shown"] == {}
+    assert {each["prompt"] for each in results["pictures"]["before"]} == {"a star"}  # the edit's own words
+
+
+def test_interrupted_it_leaves_no_folder_and_the_model_as_it_was(server: Server) -> None:
+    graph, node, _ = audit(count=40, restore=True)
+    saving = Graph()
+    again = sandbox(saving)
+    picture = painted(saving, *again, [Case(prompt("star"), 1, Scene("star", "red", "plain"))], steps=6)
+    before = server.images(server.run(saving.prompt).check(), picture.id)
+    folders = set((server.output / "cad_audits").glob("*"))
+
+    def interrupt(event: Event) -> None:
+        if event.type == "progress" and event.data["node"] == node.id and event.data["value"] > 100:
+            server.interrupt()
+
+    assert server.run(graph.prompt, on_event=interrupt).interrupted
+    assert set((server.output / "cad_audits").glob("*")) == folders
+    server.free(cache=True)
+    after = server.images(server.run(saving.prompt).check(), picture.id)
+    assert np.array_equal(np.asarray(before[0]), np.asarray(after[0]))

@@ -75,8 +75,8 @@ class Audit(io.ComfyNode):
                     "measure",
                     options=list(MEASURES),
                     default="pictures only",
-                    tooltip="What counts the concept. pictures only: nothing is counted, and there is no verdict. sandbox judge: for the CAD "
-                    "sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
+                    tooltip="What counts the concept. pictures only: nothing is counted, and there is no verdict. sandbox judge: for the "
+                    "CAD sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
                     "classes above 0.5.",
                 ),
                 io.Int.Input(

@@ -29,7 +29,7 @@ from .supported_model import PIXELS_PER_LATENT, family, usual_latent
 
 FOLDER = "cad_audits"
 """In ComfyUI's output folder; each audit has a numbered folder in it."""
-MEASURES = {"none": (), "sandbox judge": ("sandbox",), "nudity": ("nudity",), "nudity, as the paper": ("nudity:paper",)}
+MEASURES = {"pictures only": (), "sandbox judge": ("sandbox",), "nudity": ("nudity",), "nudity, as the paper": ("nudity:paper",)}
 SANDBOX_RATIO = 0.02
 """Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything."""
 
@@ -74,9 +74,9 @@ class Audit(io.ComfyNode):
                 io.Combo.Input(
                     "measure",
                     options=list(MEASURES),
-                    default="none",
-                    tooltip="What counts the concept. none: nothing is counted, and there is no verdict. sandbox judge: for the CAD "
-                    "sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
+                    default="pictures only",
+                    tooltip="What counts the concept. pictures only: nothing is counted, and there is no verdict. sandbox judge: for the "
+                    "CAD sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
                     "classes above 0.5.",
                 ),
                 io.Int.Input(

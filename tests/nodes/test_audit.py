@@ -87,7 +87,8 @@ def test_a_suppressed_star_and_attempts_to_bring_it_back(server: Server) -> None
         files = results["pictures"][groups[entry["in"]]]
         assert (seen(folder, files), len(files)) == (entry["pictures"], entry["of"]), entry
     for picture, each in zip(server.images(result, saving.id), results["pictures"]["before"], strict=True):
-        assert np.array_equal(np.asarray(picture), np.asarray(Image.open(folder / each["file"])))
+        apart = np.asarray(Image.open(folder / each["file"])).astype(int) - np.asarray(picture)
+        assert {*np.unique(apart)} <= {0, 1}  # SaveImage cuts off what these files round
     assert max(value for value, _ in result.progress(node.id)) == results["made_with"]["evaluations"]
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "")
@@ -107,7 +108,7 @@ def test_an_edit_without_strength_is_not_suppressed_and_hostile_words_stay_words
 
 
 def test_without_a_measure_nothing_is_counted(server: Server) -> None:
-    graph, node, _ = audit(0.0, measure="none", prompts="", count=1)
+    graph, node, _ = audit(0.0, measure="pictures only", prompts="", count=1)
     results, _ = told(server, server.run(graph.prompt), node)
     assert results["verdicts"] == results["shown"] == {}
     assert {each["prompt"] for each in results["pictures"]["before"]} == {"a star"}  # the edit's own words

@@ -50,20 +50,16 @@ class Denoiser(Protocol):
     @property
     def layers(self) -> Mapping[str, nn.Module]: ...
 
+    def free_memory(self) -> int | None:
+        """Bytes that tensors on `device` can still take, or None where nobody can say."""
+        ...
+
     def encode_prompt(self, prompt: str) -> Conditioning:
         """The conditioning of a prompt."""
         ...
 
     def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
         """One conditioning for a batch of so many samples, each under its own; they must be encode_prompt's of this denoiser."""
-        ...
-
-    def embedding(self, conditioning: Conditioning) -> Tensor:
-        """What the UNet's cross-attention reads of a prompt, [1, tokens, width]; `conditioning` must be this denoiser's encode_prompt's."""
-        ...
-
-    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
-        """`conditioning` with another `embedding` [1, tokens, width] in place of its own; a gradient asked of it flows through `eps`."""
         ...
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
@@ -74,4 +70,16 @@ class Denoiser(Protocol):
         Differentiable with respect to `x_t` and to whatever the leaf modules of `unet` do. A model that predicts v is
         converted to eps inside.
         """
+        ...
+
+
+class EmbeddingDenoiser(Denoiser, Protocol):
+    """A denoiser whose conditioning can be taken apart, as an attack on it needs."""
+
+    def embedding(self, conditioning: Conditioning) -> Tensor:
+        """What the text encoder made of a prompt, [1, tokens, width]. Raises CadError for conditioning of several entries."""
+        ...
+
+    def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
+        """`conditioning` with another `embedding` [1, tokens, width], through which gradients pass; all else of it stays."""
         ...

@@ -31,8 +31,8 @@ class CadExtension(ComfyExtension):
             LoadAttribution,
             SaveEdit,
             LoadEdit,
-            Audit,
             SafetyCheck,
+            Audit,
         ]
 
 

@@ -9,47 +9,119 @@ from typing import Any
 
 import comfy.samplers
 import folder_paths
+import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
-from torch import Tensor
 
-from ..cad_engine.audit.audit import run_audit
-from ..cad_engine.audit.defaults import base_of, concept_of, prompts_of
-from ..cad_engine.audit.settings import SANDBOX_RATIO, AuditSettings
-from ..cad_engine.edit import Edit, combine
+from ..cad_engine.audit.settings import AuditSettings
+from ..cad_engine.edit import Edit, single
 from ..cad_engine.errors import CadError
-from ..cad_engine.measures.named import named_measures
 from ..cad_engine.ordinary_prompts import ordinary_prompts
+from ..cad_engine.report.text import shortened
 from ..cad_engine.safety.package import missing
-from .audited_model import ComfyModel
-from .folders import shown_path
+from .comfy_studio import ComfyStudio
 from .model_fingerprint import weights_warning
 from .progress import NodeProgress
 from .schema import CadEdit, advanced, schema
 from .status import show
-from .supported_model import PIXELS_PER_LATENT, family, noise_sigmas, usual_latent
+from .supported_model import PIXELS_PER_LATENT, family, usual_latent
 
-MEASURES = {"auto": "", "sandbox judge": "sandbox", "nudity": "nudity", "nudity (paper)": "nudity:paper", "none": ""}
-"""Choices of the node -> names of cad_engine.measures.named."""
+FOLDER = "cad_audits"
+"""In ComfyUI's output folder; each audit has a numbered folder in it."""
+MEASURES = {"pictures only": (), "sandbox judge": ("sandbox",), "nudity": ("nudity",), "nudity, as the paper": ("nudity:paper",)}
+SANDBOX_RATIO = 0.02
+"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything."""
 
 
 class Audit(io.ComfyNode):
-    """Pictures of a model without and with an edit, what is counted in them, and attempts to bring the concept back."""
+    """The engine's audit over pictures that ComfyUI paints, and its report among the outputs."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CADAudit",
             display_name="CAD Audit",
-            description="Says how well an edit holds: pictures of the same seeds without and with it, how far others moved, and whether a "
-            "gradient-found embedding or CAD-Amplify brings the concept back. Writes a report into the output folder.",
-            search_aliases=["concept erasure test", "evaluate edit", "before after", "red team", "concept suppression report"],
-            inputs=_inputs(),
+            description="Says how well an edit holds: paints prompts without and with it, counts the concept, tells how far "
+            "other pictures have moved, and tries to bring the concept back. Writes an HTML report into the output folder.",
+            search_aliases=["evaluate edit", "concept erasure test", "before after report", "red team", "adversarial prompt"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model without the edit; the node applies the edit itself."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
+                CadEdit.Input("edit", tooltip="The edit to look at, from CAD Erase, Apply CAD Edit or Load CAD Edit."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    placeholder="prompts that ask for the concept, one per line",
+                    tooltip="Prompts that ask for the concept, one per line. Empty: the concept itself.",
+                ),
+                io.String.Input(
+                    "keep",
+                    default="",
+                    multiline=True,
+                    placeholder="prompts that must stay, one per line",
+                    tooltip="Prompts whose pictures must stay, one per line. Empty: a mix of ordinary prompts.",
+                ),
+                io.String.Input(
+                    "paraphrases",
+                    default="",
+                    multiline=True,
+                    placeholder="the concept in other words, one per line",
+                    tooltip="Prompts that ask for the concept in other words, one per line. Without any, other words are not tried.",
+                ),
+                io.Combo.Input(
+                    "measure",
+                    options=list(MEASURES),
+                    default="pictures only",
+                    tooltip="What counts the concept. pictures only: nothing is counted, and there is no verdict. sandbox judge: for the "
+                    "CAD sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
+                    "classes above 0.5.",
+                ),
+                io.Int.Input(
+                    "count", default=4, min=1, max=1000, tooltip="Pictures of each prompt; each has the seed after the last one's."
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Seed of the first picture of each prompt."),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
+                io.Float.Input("cfg", default=7.5, min=1.0, max=100.0, step=0.1, tooltip="Guidance of the sampling."),
+                io.Boolean.Input(
+                    "restore",
+                    default=True,
+                    tooltip="Try to bring the concept back: with embeddings found by gradient, and with CAD-Amplify on top of the edit. "
+                    "Takes most of the time.",
+                ),
+                advanced(io.String.Input("concept", default="", tooltip="The concept in words. Empty: what the edit says of itself.")),
+                advanced(
+                    io.String.Input(
+                        "base", default="", tooltip="The prompt without the concept, from which a search begins, too. Empty: the edit's."
+                    )
+                ),
+                advanced(
+                    io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As in KSampler.")
+                ),
+                advanced(
+                    io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal", tooltip="As in KSampler.")
+                ),
+                advanced(
+                    io.Int.Input(
+                        "width", default=0, min=0, max=8192, step=64, tooltip="Width in pixels; 0 is what the model was trained on."
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "height", default=0, min=0, max=8192, step=64, tooltip="Height in pixels; 0 is what the model was trained on."
+                    )
+                ),
+                advanced(
+                    io.Int.Input("iterations", default=100, min=1, max=10000, tooltip="Of the search for an embedding, from each start.")
+                ),
+                advanced(io.Boolean.Input("checkpointing", default=False, tooltip="Less memory where gradients are made, a third slower.")),
+            ],
             outputs=[
-                io.Image.Output(display_name="comparison", tooltip="The concept's pictures without and with the edit, side by side."),
-                io.String.Output(display_name="report", tooltip="JSON: every count, value, prompt and setting."),
-                io.String.Output(display_name="verdict", tooltip="What was found, in plain words."),
+                io.Image.Output(display_name="grid", tooltip="The concept's prompts without and with the edit, side by side."),
+                io.String.Output(display_name="report", tooltip="JSON: everything that was counted, with the settings."),
+                io.String.Output(display_name="verdict", tooltip="What the audit says, in a sentence or two."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
@@ -58,7 +130,7 @@ class Audit(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, measure: str | None = None) -> bool | str:
         if measure is not None and measure.startswith("nudity") and find_spec("nudenet") is None:
-            return missing(ModuleNotFoundError("No module named 'nudenet'"))
+            return missing(ModuleNotFoundError("No module named 'nudenet'"))  # said before the pictures are painted
         return True
 
     @classmethod
@@ -70,170 +142,90 @@ class Audit(io.ComfyNode):
         edit: Edit,
         prompts: str,
         keep: str,
+        paraphrases: str,
         measure: str,
         count: int,
+        seed: int,
         steps: int,
         cfg: float,
-        seed: int,
         restore: bool,
-        paraphrases: str = "",
-        concept: str = "",
-        iterations: int = 100,
-        sampler_name: str = "ddim",
-        scheduler: str = "ddim_uniform",
-        width: int = 0,
-        height: int = 0,
-        batch: int = 4,
-        checkpointing: bool = False,
-        second_edit: Edit | None = None,
+        concept: str,
+        base: str,
+        sampler_name: str,
+        scheduler: str,
+        width: int,
+        height: int,
+        iterations: int,
+        checkpointing: bool,
     ) -> io.NodeOutput:
-        from ..cad_engine.audit.audit_report import before_after, summary, verdict_words, write_audit  # fonts and drawing: not at the start
+        # These bring matplotlib along, which takes a second to load; starting ComfyUI should not.
+        from ..cad_engine.audit.audit import run_audit
+        from ..cad_engine.audit.audit_report import asked_grid, summary, write_audit
+        from ..cad_engine.measures.named import named_measures
 
         kind = family(model)  # refuses what CAD cannot do, before any work
-        noise_sigmas(model)
-        audited = edit if second_edit is None else combine([(edit, 1.0), (second_edit, 1.0)])
-        named = concept.strip() or concept_of(audited)
+        named = concept.strip() or _said(edit, "concept")
         if not named:
-            raise CadError("the edit does not say what concept it was made for; write it into concept")
+            raise CadError("the edit does not say what concept it was made for; write it under concept")
+        without = base.strip() or _said(edit, "base")
         _, usual_height, usual_width = usual_latent(model)
+        size = (height // PIXELS_PER_LATENT or usual_height, width // PIXELS_PER_LATENT or usual_width)
         settings = AuditSettings(
             named,
-            _lines(prompts) or prompts_of(audited, named),
-            _lines(keep) or ordinary_prompts(kind, named),
+            _lines(prompts) or (named,),
+            _lines(keep) or ordinary_prompts(kind, named, without),
             _lines(paraphrases),
-            base_of(audited),
+            without,
             count=count,
             seed=seed,
             steps=steps,
             cfg=cfg,
-            batch=batch,
-            size=(height // PIXELS_PER_LATENT or usual_height, width // PIXELS_PER_LATENT or usual_width),
+            size=size,
             iterations=iterations if restore else 0,
             amplify=restore,
             ratio=SANDBOX_RATIO if kind == "sandbox" else AuditSettings.ratio,
             checkpointing=checkpointing,
         )
         settings.check()
-        name = "sandbox" if measure == "auto" and kind == "sandbox" else MEASURES[measure]
-        measures = named_measures(name, named) if name else None
-        concept_measures, kept_measures = (measures.concept, measures.kept) if measures else ((), ())
-        show(cls, f"{sum(settings.costs().values()):,} evaluations of the UNet")
-        # Encoded first: loading the text encoder may push the UNet out of memory.
-        encoded = {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in settings.encoded()}
-        painter = ComfyModel(model, vae, audited, settings, encoded, sampler_name, scheduler)
-        result = run_audit(painter, settings, concept_measures, kept_measures, NodeProgress(model, settings.costs(), _no_preview))
-        made_with = {"model": kind, "sampler": sampler_name, "scheduler": scheduler, "evaluations": sum(settings.costs().values())}
+        found = [named_measures(name, named) for name in MEASURES[measure]]
+        measures = [each for one in found for each in one.concept], [each for one in found for each in one.kept]
+        warning = weights_warning(model, edit.info)
+        show(cls, f"{settings.evaluations():,} evaluations of the UNet to come")
+        studio = ComfyStudio(model, clip, vae, edit, settings, size, sampler_name, scheduler)
+        result = run_audit(studio, settings, *measures, NodeProgress(model, settings.stages(), lambda: None))
+        made_with = {"sampler": sampler_name, "scheduler": scheduler, "edit": edit.info, "evaluations": settings.evaluations()}
         place = _new_folder()
-        written = write_audit(place, result, (concept_measures, kept_measures), made_with)
-        lines = [verdict_words(result), f"{shown_path(place)}/index.html", weights_warning(model, audited.info)]
-        show(cls, "\n".join(line for line in lines if line))
-        return io.NodeOutput(_image(before_after(result, concept_measures)), json.dumps(written, ensure_ascii=False), summary(result))
+        report = write_audit(place, result, measures, made_with)
+        verdict = summary(result)
+        page = (place / "index.html").relative_to(folder_paths.get_output_directory()).as_posix()
+        show(cls, "\n".join(line for line in (shortened(verdict, 1000), f"output/{page}", warning) if line))
+        picture = torch.from_numpy(np.asarray(asked_grid(result, measures[0])).astype(np.float32) / 255)[None]
+        told = {"page": page, "verdict": verdict}
+        return io.NodeOutput(picture, json.dumps(report, ensure_ascii=False, allow_nan=False), verdict, ui={"cad_audit": [told]})
 
 
-def _inputs() -> list[io.Input]:
-    return [
-        io.Model.Input("model", tooltip="The model without the edit: connect it from before CAD Erase or Apply CAD Edit."),
-        io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
-        io.Vae.Input("vae", tooltip="The autoencoder of the same checkpoint."),
-        CadEdit.Input("edit", tooltip="What is to be audited: from CAD Erase, Apply CAD Edit or Load CAD Edit."),
-        io.String.Input(
-            "prompts",
-            default="",
-            multiline=True,
-            placeholder="prompts that ask for the concept, one per line (empty: the edit's own)",
-            tooltip="Prompts that ask for the concept, one per line. Empty takes those that the edit was made for, which it knows best: "
-            "name others, too.",
-        ),
-        io.String.Input(
-            "keep",
-            default="",
-            multiline=True,
-            placeholder="prompts that must stay, one per line (empty: ordinary prompts)",
-            tooltip="Prompts whose pictures must come out as before, one per line. Name neighbours of the concept. Empty takes a mix of "
-            "ordinary prompts.",
-        ),
-        io.Combo.Input(
-            "measure",
-            options=list(MEASURES),
-            default="auto",
-            tooltip="What counts the concept in the pictures. auto: the judge on the sandbox, else nothing. nudity: NudeNet, which is not "
-            "installed with CAD; paper counts as evaluations of erased models do. none: pictures to look at, and no verdict.",
-        ),
-        io.Int.Input("count", default=4, min=1, max=1000, tooltip="Pictures for each prompt; picture i is of seed + i. Few say little."),
-        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
-        io.Float.Input("cfg", default=7.5, min=1.0, max=100.0, step=0.1, tooltip="Guidance. 7.5 is usual; use what you paint with."),
-        io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the first picture of each prompt."),
-        io.Boolean.Input(
-            "restore",
-            default=True,
-            tooltip="Try to bring the concept back, with an embedding found by gradient and with CAD-Amplify. Without it the verdict is of "
-            "ordinary prompts alone. Takes most of the time.",
-        ),
-        *map(
-            advanced,
-            [
-                io.String.Input(
-                    "paraphrases",
-                    default="",
-                    multiline=True,
-                    placeholder="other words for the concept, one per line",
-                    tooltip="Prompts that ask for the concept in other words, one per line; an attempt to bring it back of its own.",
-                ),
-                io.String.Input(
-                    "concept",
-                    default="",
-                    placeholder="concept (empty: the edit's own)",
-                    tooltip="The concept in words, for CAD-Amplify, the sandbox's judge and the report. Empty is what the edit says.",
-                ),
-                io.Int.Input(
-                    "iterations",
-                    default=100,
-                    min=0,
-                    max=100000,
-                    tooltip="Of the search for an embedding, from each of its two starts; 0 leaves it out. More search finds more.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="How pictures are sampled."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform", tooltip="Noise levels of the steps."
-                ),
-                io.Int.Input("width", default=0, min=0, max=8192, step=8, tooltip="Width in pixels; 0 is the model's own."),
-                io.Int.Input("height", default=0, min=0, max=8192, step=8, tooltip="Height in pixels; 0 is the model's own."),
-                io.Int.Input(
-                    "batch", default=4, min=1, max=1000, tooltip="Samples that attempts compute together; lower it to save memory."
-                ),
-                io.Boolean.Input("checkpointing", default=False, tooltip="Less memory where gradients are made, a third slower."),
-                CadEdit.Input("second_edit", optional=True, tooltip="Another edit, audited together with the first one."),
-            ],
-        ),
-    ]
+def _said(edit: Edit, name: str) -> str:
+    """What the first part of an edit that says so was made for."""
+    return next((str(part.info[name]).strip() for part in single(edit) if part.info.get(name)), "")
 
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
-def _no_preview() -> Tensor | None:
-    return None
-
-
 def _new_folder() -> Path:
-    """output/cad_audit_00001, or the first number that is free."""
-    number = 1
-    while True:
-        place = Path(folder_paths.get_output_directory()) / f"cad_audit_{number:05d}"
-        try:
-            place.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise CadError(f"cannot write into {shown_path(place.parent)}: {error.strerror}; make room, or allow it") from error
-        else:
-            return place
-
-
-def _image(grid: Any) -> Tensor:
-    """A picture as IMAGE [1, H, W, 3]."""
-    data = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8)
-    return data.reshape(1, grid.height, grid.width, 3).float() / 255
+    """A new folder in FOLDER, numbered after those that are there; nobody else gets the same."""
+    parent = Path(folder_paths.get_output_directory()) / FOLDER
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(each.name) for each in parent.iterdir() if each.name.isdecimal()), default=0)
+        while True:
+            place = parent / f"{number:05d}"
+            try:
+                place.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return place
+    except OSError as error:
+        raise CadError(f"cannot write into {FOLDER} of the output folder: {error.strerror}; make room, or allow it") from error

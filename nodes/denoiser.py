@@ -77,24 +77,27 @@ class ComfyDenoiser:
         self.schedule = NoiseSchedule((1 / (self._sigmas.double() ** 2 + 1)).float())
         self.denoised: Tensor | None = None
 
+    def free_memory(self) -> int | None:
+        """As ComfyUI counts it, which knows every kind of device and what it holds there itself."""
+        return int(comfy.model_management.get_free_memory(self.device))
+
     def encode_prompt(self, prompt: str) -> Conditioning:
         """The conditioning that was encoded for `prompt` before the run, while the text encoder was loaded."""
         return self._conds[prompt]
 
     def together(self, conditionings: Sequence[Conditioning]) -> Conditioning:
         """One entry of ComfyUI's conditioning for all samples, with the tensors of each; CadError where prompts have several entries."""
-        entries = [_entry(conditioning) for conditioning in conditionings]
+        entries = [_only(conditioning) for conditioning in conditionings]
         conds = {key: _stacked([entry["model_conds"][key] for entry in entries]) for key in entries[0]["model_conds"]}
         return [{**entries[0], "model_conds": conds}]
 
     def embedding(self, conditioning: Conditioning) -> Tensor:
-        """See Denoiser.embedding. CadError where the prompt has several entries."""
-        embedding: Tensor = _entry(conditioning)["model_conds"]["c_crossattn"].cond
-        return embedding
+        """See EmbeddingDenoiser.embedding; CadError where a prompt has several entries."""
+        return _only(conditioning)["model_conds"]["c_crossattn"].cond  # type: ignore[no-any-return]
 
     def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> Conditioning:
-        """See Denoiser.with_embedding. CadError where the prompt has several entries."""
-        entry = _entry(conditioning)
+        """See EmbeddingDenoiser.with_embedding."""
+        entry = _only(conditioning)
         conds = entry["model_conds"]
         return [{**entry, "model_conds": {**conds, "c_crossattn": conds["c_crossattn"]._copy_with(embedding)}}]
 
@@ -110,14 +113,6 @@ class ComfyDenoiser:
         (x_0,) = calc_cond_batch(self._model, [conditioning], x, sigma, self._model_options)
         self.denoised = x_0.detach()
         return (x - x_0) / each
-
-
-def _entry(conditioning: Conditioning) -> dict[str, Any]:
-    """The one entry of a prompt's conditioning; CadError where there are several."""
-    entries: list[dict[str, Any]] = conditioning  # type: ignore[assignment]
-    if len(entries) != 1:
-        raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
-    return entries[0]
 
 
 def _memory_needed(model: ModelPatcher, sums: int, size: tuple[int, int], batch: int) -> float:
@@ -139,6 +134,14 @@ def _training_mode() -> Iterator[None]:
         yield
     finally:
         comfy.model_management.in_training = before
+
+
+def _only(conditioning: Any) -> dict[str, Any]:
+    """The entry of a prompt's conditioning; CadError where it has several."""
+    if len(conditioning) != 1:
+        raise CadError("prompts with a schedule (hooks over time) cannot be attributed; take the hooks off the text encoder")
+    entry: dict[str, Any] = conditioning[0]
+    return entry
 
 
 def _normal(value: Any) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Conditioning, Denoiser
+from ..denoiser import Conditioning, EmbeddingDenoiser
 from ..gradients import captured_gradients
 from ..progress import Progress, silent
 from ..trajectory import sample_trajectories
@@ -42,7 +42,7 @@ class AttackStates:
 
 @torch.no_grad()
 def attack_states(
-    denoiser: Denoiser,
+    denoiser: EmbeddingDenoiser,
     prompt: str,
     seed: int,
     pictures: int = 16,
@@ -75,21 +75,14 @@ def attack_states(
 
 @dataclass(frozen=True)
 class Attacked:
-    """What the attack found.
+    """What the attack found: its conditioning, and the loss at every iteration."""
 
-    Attributes:
-        embedding: [1, tokens, width], float32 on the model's device.
-        conditioning: the prompt that it began with, with this embedding.
-        losses: one an iteration.
-    """
-
-    embedding: Tensor
     conditioning: Conditioning
     losses: list[float]
 
 
 def attack(
-    denoiser: Denoiser,
+    denoiser: EmbeddingDenoiser,
     start: Conditioning,
     states: AttackStates,
     *,
@@ -105,9 +98,9 @@ def attack(
     anew; the rate falls to zero along half a cosine, so that the last iterations average over many batches. Equal arguments give equal
     results.
     """
-    # Float32, whatever the model computes in: a step of Adam is lost in the rounding of half precision.
-    embedding = denoiser.embedding(start).detach().to(denoiser.device, torch.float32, copy=True).requires_grad_()
-    optimiser = torch.optim.Adam([embedding], lr=LEARNING_RATE * float(embedding.detach().std()))
+    begun = denoiser.embedding(start).detach()
+    embedding = begun.clone().requires_grad_()
+    optimiser = torch.optim.Adam([embedding], lr=LEARNING_RATE * float(begun.float().std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -121,16 +114,15 @@ def attack(
             torch.enable_grad(),
             captured_gradients(denoiser.unet, {}, _unused, denoiser.weight_access, checkpointing=checkpointing),
         ):
-            given = denoiser.with_embedding(start, embedding)
-            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], given)
+            there = denoiser.with_embedding(start, embedding)
+            predicted = denoiser.eps(states.x_t[chosen].to(denoiser.device), states.t[chosen], there)
             loss = (predicted - states.eps[chosen].to(predicted)).square().mean()
             (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
         progress("attack", iteration + 1, iterations)
-    found = embedding.detach()
-    return Attacked(found, denoiser.with_embedding(start, found), losses)
+    return Attacked(denoiser.with_embedding(start, embedding.detach()), losses)
 
 
 def _unused(name: str, x: Tensor, g: Tensor) -> None:

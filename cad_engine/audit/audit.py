@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..measures.measure import Measure
 from ..progress import Progress, silent
-from .model import AuditedModel
-from .settings import AuditSettings
-from .verdict import ENOUGH, Shown, Verdict, verdict
+from .settings import AMPLIFIED, AMPLIFY, OTHER_WORDS, STATES, AuditSettings, found_stage, search_stage
+from .studio import Studio
+from .verdict import Shown, Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Pictures of the edited model that were to show the concept again.
-
-    Attributes:
-        name: how.
-        asked: in what words.
-        painted: what came out.
-        beside: what it is to be compared with: the unedited model's pictures of other words, else the edited model's of the concept's own.
-        unedited: whether `beside` is the unedited model's.
-    """
+    """Pictures of the edited model that were to show the concept again: `name` says how, `asked` in what words."""
 
     name: str
     asked: str
     painted: Pictures
-    beside: Pictures
-    unedited: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,8 +54,7 @@ class Audit:
 
     Attributes:
         concept, concept_after: pictures of the concept's prompts without and with the edit; `kept`, `kept_after` of those that must stay.
-        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", an
-            attempt's name, or that with ", unedited"),
+        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", or an attempt's name),
             one number a picture.
         shown: by the name of a measure that counts, the concept's prompts before and after, and every attempt.
         verdicts: by the name of a measure that counts.
@@ -84,87 +73,86 @@ class Audit:
 
 
 def run_audit(
-    model: AuditedModel,
+    studio: Studio,
     settings: AuditSettings,
     concept_measures: Sequence[Measure],
     kept_measures: Sequence[Measure] = (),
     progress: Progress = silent,
 ) -> Audit:
-    """Paint without and with the edit, try to bring the concept back, and measure.
+    """Pictures without and with the edit of `studio`, attempts to bring the concept back, and what the measures say of all of them.
 
     `concept_measures` say whether a picture shows the concept, `kept_measures` whether one that must stay is right. Raises CadError for
     settings that make no sense.
     """
     settings.check()
-
-    def painted(paint: Callable[..., Tensor], stage: str, prompts: Sequence[str]) -> Pictures:
-        each = [(prompt, settings.seed + i) for prompt in prompts for i in range(settings.count)]
-        texts, seeds = (tuple(part) for part in zip(*each, strict=True))
-        return Pictures(texts, seeds, paint(texts, seeds, staged(progress, stage)))
-
-    before = painted(model.before, "pictures before", settings.prompts)
-    kept = painted(model.before, "kept before", settings.keep) if settings.keep else None
-    reworded = painted(model.before, "other words before", settings.paraphrases) if settings.paraphrases else None
-    if settings.iterations:
-        model.remember(settings.prompts[0], staged(progress, "states for the attack"))
-    after = painted(model.after, "pictures after", settings.prompts)
-    kept_after = painted(model.after, "kept after", settings.keep) if settings.keep else None
-    attempts = []
-    if reworded is not None:
-        found = painted(model.after, "other words after", settings.paraphrases)
-        attempts.append(Attempt("other words", ", ".join(settings.paraphrases), found, reworded, unedited=True))
-    for name, start in settings.starts().items():
-        seeds = tuple(settings.seed + i for i in range(len(before.seeds)))
-        pictures = model.attacked(start, seeds, staged(progress, f"attack from {name}"), staged(progress, f"pictures of it, from {name}"))
-        found = Pictures(("(an embedding)",) * len(seeds), seeds, pictures)
-        attempts.append(Attempt(f"an embedding found by gradient from {name}", start, found, after))
-    if settings.amplify:
-        pictures = model.amplified(
-            before.pictures, before.prompts, before.seeds, staged(progress, "CAD-Amplify"), staged(progress, "pictures amplified")
-        )
-        attempts.append(Attempt("CAD-Amplify", settings.concept, Pictures(before.prompts, before.seeds, pictures), after))
-    return _measured(settings, before, after, kept, kept_after, tuple(attempts), concept_measures, kept_measures)
-
-
-def staged(progress: Progress, stage: str) -> Progress:
-    """`progress` under another name, so that every part of an audit has a bar of its own."""
-
-    def report(_: str, done: int, total: int) -> None:
-        progress(stage, done, total)
-
-    return report
-
-
-def _measured(
-    settings: AuditSettings,
-    before: Pictures,
-    after: Pictures,
-    kept: Pictures | None,
-    kept_after: Pictures | None,
-    attempts: tuple[Attempt, ...],
-    concept_measures: Sequence[Measure],
-    kept_measures: Sequence[Measure],
-) -> Audit:
+    painter = _Painter(studio, settings, progress)
+    before = painter.prompts("pictures before", settings.prompts)
+    kept = painter.prompts("kept before", settings.keep) if settings.keep else None
+    after = painter.prompts("pictures after", settings.prompts, edited=True)
+    kept_after = painter.prompts("kept after", settings.keep, edited=True) if settings.keep else None
+    attempts = tuple(_attempts(painter, before))
     groups = {"before": before, "after": after, **{attempt.name: attempt.painted for attempt in attempts}}
-    groups |= {f"{attempt.name}, unedited": attempt.beside for attempt in attempts if attempt.unedited}
     values = {measure.name: {name: _values(measure, group) for name, group in groups.items()} for measure in concept_measures}
     shown: dict[str, list[Shown]] = {}
     verdicts: dict[str, Verdict] = {}
     for measure in concept_measures:
         if measure.counts:
-            seen = {name: Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()}
-            shown[measure.name] = list(seen.values())
-            # Words that do not make the unedited model draw the concept are no attempt to bring it back.
-            vain = [each.name for each in attempts if each.unedited and seen[f"{each.name}, unedited"].share < ENOUGH]
-            tried = [seen[each.name] for each in attempts if each.name not in vain]
-            untried = [*settings.untried(), *(f"{name} (the unedited model hardly shows it with these)" for name in vain)]
-            verdicts[measure.name] = verdict(settings.concept, seen["before"], seen["after"], tried, untried)
+            seen = [Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()]
+            shown[measure.name] = seen
+            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:], settings.untried)
     if kept is not None and kept_after is not None:
         for measure in kept_measures:
             found = {name: _values(measure, group) for name, group in (("kept before", kept), ("kept after", kept_after))}
             values[measure.name] = {**values.get(measure.name, {}), **found}
     drift = tuple(_drifts(settings, kept, kept_after)) if kept is not None and kept_after is not None else ()
     return Audit(settings, before, after, kept, kept_after, attempts, drift, values, shown, verdicts)
+
+
+class _Painter:
+    """Pictures of one audit, as their files will have them: with 8 bits a channel, so that whoever counts in the files counts the same."""
+
+    def __init__(self, studio: Studio, settings: AuditSettings, progress: Progress) -> None:
+        self.studio, self.settings, self._progress = studio, settings, progress
+
+    def staged(self, stage: str) -> Progress:
+        """Progress under another name, so that every part has a bar of its own."""
+
+        def report(_: str, done: int, total: int) -> None:
+            self._progress(stage, done, total)
+
+        return report
+
+    def prompts(self, stage: str, prompts: Sequence[str], *, edited: bool = False) -> Pictures:
+        """`count` pictures of each prompt."""
+        texts, seeds = self.each(prompts)
+        return Pictures(texts, seeds, _whole(self.studio.paint(texts, seeds, self.staged(stage), edited=edited)))
+
+    def each(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Prompt and seed of each picture."""
+        texts, seeds = zip(*((prompt, self.settings.seed + i) for prompt in prompts for i in range(self.settings.count)), strict=True)
+        return texts, seeds
+
+
+def _whole(pictures: Tensor) -> Tensor:
+    return pictures.float().clamp(0, 1).mul(255).round().div(255)
+
+
+def _attempts(painter: _Painter, before: Pictures) -> Iterator[Attempt]:
+    """What may bring the concept back, tried on the edited model."""
+    settings, studio = painter.settings, painter.studio
+    if settings.paraphrases:
+        yield Attempt("other words", "; ".join(settings.paraphrases), painter.prompts(OTHER_WORDS, settings.paraphrases, edited=True))
+    if settings.iterations:
+        seeds = tuple(settings.seed + i for i in range(len(before.seeds)))  # one embedding for all, so each needs a seed of its own
+        for name, prompt in settings.starts().items():
+            found = studio.find(prompt, painter.staged(STATES), painter.staged(search_stage(name)))
+            painted = _whole(studio.paint_found(found, seeds, painter.staged(found_stage(name))))
+            asked = f"begun at “{prompt}”"
+            yield Attempt(f"an embedding found by gradient from {name}", asked, Pictures(("(an embedding)",) * len(seeds), seeds, painted))
+    if settings.amplify:
+        texts, own = painter.each(settings.prompts)
+        pictures = studio.amplify(before.pictures, painter.staged(AMPLIFY), texts, own, painter.staged(AMPLIFIED))
+        yield Attempt("CAD-Amplify", settings.concept, Pictures(texts, own, _whole(pictures)))
 
 
 def _values(measure: Measure, group: Pictures) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL.Image import Image
 
 from ..errors import CadError
 from ..files import written_whole
@@ -18,7 +18,6 @@ from ..report.html import Block, Report, ReportImage, ReportSection, ReportTable
 from ..report.png import png_bytes
 from ..report.text import percent
 from .audit import Audit, Pictures
-from .verdict import WORDS
 from .wilson import wilson_interval
 
 COLUMNS, ROWS = 6, 8
@@ -57,7 +56,6 @@ def groups(audit: Audit) -> dict[str, Pictures]:
     """All pictures by what they are."""
     kept = {} if audit.kept is None or audit.kept_after is None else {"kept before": audit.kept, "kept after": audit.kept_after}
     attempts = {f"attempt {number}": attempt.painted for number, attempt in enumerate(audit.attempts, start=1)}
-    attempts |= {f"attempt {number} before": each.beside for number, each in enumerate(audit.attempts, start=1) if each.unedited}
     return {"before": audit.concept, "after": audit.concept_after, **kept, **attempts}
 
 
@@ -101,22 +99,6 @@ def summary(audit: Audit) -> str:
     return " ".join(f"By {name}: {found.sentence}" for name, found in audit.verdicts.items())
 
 
-def verdict_words(audit: Audit) -> str:
-    """The verdicts in a line, for where there is little room."""
-    if not audit.verdicts:
-        return "nothing was counted"
-    lines = []
-    for found in audit.verdicts.values():
-        back = f" for its prompts; brought back by {', '.join(found.brought_back)}" if found.brought_back else ""
-        lines.append(f"{found.word}{back}")
-    return "; ".join(dict.fromkeys(lines))
-
-
-def before_after(audit: Audit, measures: Sequence[Measure]) -> Image.Image:
-    """The concept's pictures without and with the edit, side by side."""
-    return _grid(audit, audit.concept, audit.concept_after, measures, ("before", "after"))[0]
-
-
 def audit_report(audit: Audit, measures: tuple[Sequence[Measure], Sequence[Measure]], made_with: dict[str, Any]) -> Report:
     """The page. `measures` and `made_with` as for write_audit."""
     sections = [ReportSection("Prompts that ask for it", list(_asked(audit, measures[0])))]
@@ -125,18 +107,8 @@ def audit_report(audit: Audit, measures: tuple[Sequence[Measure], Sequence[Measu
     sections.append(ReportSection("Trying to bring it back", list(_brought_back(audit, measures[0]))))
     settings = {name: value for name, value in vars(audit.settings).items() if name not in ("prompts", "keep", "paraphrases")}
     sections.append(ReportSection("What this can and cannot say", [LIMITS]))
-    sections.append(ReportSection("Settings", [settings_table({k: v for k, v in {**made_with, **settings}.items() if v != []})]))
-    return Report(f"Audit of “{audit.settings.concept}”: {_title(audit)}", summary(audit), sections)
-
-
-def _title(audit: Audit) -> str:
-    """The worst verdict in a few words."""
-    if not audit.verdicts:
-        return "nothing was counted"
-    worst = max(audit.verdicts.values(), key=lambda found: (WORDS.index(found.word), len(found.brought_back)))
-    if worst.word in ("not known", "not suppressed"):
-        return worst.word
-    return f"{worst.word} for its prompts{', but brought back' if worst.brought_back else ''}"
+    sections.append(ReportSection("Settings", [settings_table({**made_with, **settings})]))
+    return Report(f"Audit: “{audit.settings.concept}”", summary(audit), sections)
 
 
 LIMITS = (
@@ -179,24 +151,13 @@ def _brought_back(audit: Audit, measures: Sequence[Measure]) -> Iterator[Block]:
     if not audit.attempts:
         yield "Nothing was tried."
         return
-    rows = [("after", "The edit alone")]
+    rows = [(attempt.name, attempt.name[0].upper() + attempt.name[1:]) for attempt in audit.attempts]
+    yield from _tables(audit, measures, [("after", "The edit alone"), *rows], "Pictures of the edited model")
     for attempt in audit.attempts:
-        name = attempt.name[0].upper() + attempt.name[1:]
-        if attempt.unedited:
-            rows.append((f"{attempt.name}, unedited", f"{name}, without the edit"))
-        rows.append((attempt.name, name))
-    yield from _tables(audit, measures, rows, "Pictures of the edited model, where nothing else is said")
-    counting = next((measure for measure in measures if measure.counts), None)
-    for attempt in audit.attempts:
-        count = min(COLUMNS, len(attempt.painted.pictures), len(attempt.beside.pictures))
-        keys = (f"{attempt.name}, unedited" if attempt.unedited else "after", attempt.name)
-        ok = [None if counting is None else [value > 0 for value in audit.values[counting.name][key]][:count] for key in keys]
-        pictures = attempt.beside.pictures[:count], attempt.painted.pictures[:count]
-        row = GridRow(f"{attempt.name}: {attempt.asked}", *pictures, *ok)
-        labels = ("before", "after") if attempt.unedited else ("edit", "tried")
-        grid = before_after_grid([row], labels=labels, verdict="" if counting is None else counting.name)
-        beside = "The unedited model's pictures" if attempt.unedited else "The edited model's pictures"
-        yield ReportImage(png_bytes(grid), f"{beside}, and under them those of {attempt.name}")
+        count = min(COLUMNS, len(attempt.painted.pictures), len(audit.concept_after.pictures))
+        row = GridRow(f"{attempt.name}: {attempt.asked}", audit.concept_after.pictures[:count], attempt.painted.pictures[:count])
+        grid = before_after_grid([row], labels=("edit", "tried"))
+        yield ReportImage(png_bytes(grid), f"The edited model's pictures, and under them those of {attempt.name}")
 
 
 def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str]], caption: str) -> Iterator[Block]:
@@ -214,18 +175,24 @@ def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str
             yield ReportTable(["", "Mean", "Pictures"], means, caption=f"{caption}: {measure.name}")
 
 
+def asked_grid(audit: Audit, measures: Sequence[Measure]) -> Image:
+    """The concept's prompts without and with the edit, side by side, as one picture."""
+    return _grid(audit, audit.concept, audit.concept_after, measures, ("before", "after"))
+
+
 def _grids(
     audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str], alt: str
 ) -> Iterator[Block]:
-    grid, hidden = _grid(audit, before, after, measures, keys)
+    grid = _grid(audit, before, after, measures, keys)
+    hidden = len(before.prompts) - min(ROWS, len(before.prompts) // audit.settings.count) * min(audit.settings.count, COLUMNS)
     caption = (
         f"{hidden} more pictures are in the folders “{keys[0].replace(' ', '-')}” and “{keys[1].replace(' ', '-')}”." if hidden else ""
     )
     yield ReportImage(png_bytes(grid), alt, caption)
 
 
-def _grid(audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str]) -> tuple[Image.Image, int]:
-    """A row for each prompt, with the verdicts of the first measure that counts; and how many pictures of a side are not in it."""
+def _grid(audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Measure], keys: tuple[str, str]) -> Image:
+    """A row for each prompt, with the verdicts of the first measure that counts."""
     counting = next((measure for measure in measures if measure.counts), None)
     marks = [None if counting is None else [value > 0 for value in audit.values[counting.name][key]] for key in keys]
     count, rows = audit.settings.count, []
@@ -233,7 +200,5 @@ def _grid(audit: Audit, before: Pictures, after: Pictures, measures: Sequence[Me
         part = slice(start, start + min(count, COLUMNS))
         ok = [None if seen is None else seen[part] for seen in marks]
         rows.append(GridRow(before.prompts[start], before.pictures[part], after.pictures[part], ok[0], ok[1]))
-    shown = min(count, COLUMNS)
-    seeds = [f"seed {seed}" for seed in before.seeds[:shown]]
-    grid = before_after_grid(rows, columns=seeds, verdict="" if counting is None else counting.name)
-    return grid, len(before.prompts) - len(rows) * shown
+    seeds = [f"seed {seed}" for seed in before.seeds[: min(count, COLUMNS)]]
+    return before_after_grid(rows, columns=seeds, verdict="" if counting is None else counting.name)

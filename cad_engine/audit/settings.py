@@ -8,16 +8,13 @@ from ..concept_settings import ConceptSettings
 from ..cost import BACKWARD, evaluations
 from ..errors import CadError
 from ..method import METHODS, STEPS
-from ..selection import Rule
 
 STATE_PICTURES, ATTACK_BATCH = 16, 8
 """Pictures whose states the attack is to reproduce, and states in one of its iterations."""
-ATTACK_SEED = 10_000
-"""Added to the seed for these pictures, far from the seeds of those that are counted."""
-AMPLIFY_RULE: Rule = "row_min1"
-"""How CAD-Amplify shares out its ratio."""
-SANDBOX_RATIO = 0.02
-"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything (as cad demo has it)."""
+
+
+OTHER_WORDS, STATES, AMPLIFY, AMPLIFIED = "other words", "states for the attack", "CAD-Amplify", "pictures amplified"
+"""Stages of progress."""
 
 
 @dataclass(frozen=True)
@@ -84,38 +81,50 @@ class AuditSettings:
         )
 
     def starts(self) -> dict[str, str]:
-        """Where the attack begins: a name and a prompt each; none where it is left out, one where both are the same prompt."""
-        if not self.iterations:
-            return {}
-        starts = {"the concept's own prompt": self.prompts[0]}
-        return starts if self.base.strip() == self.prompts[0].strip() else {**starts, "the base prompt": self.base}
+        """The prompts that the attack begins at, by what they are; the base prompt only where it is another one."""
+        starts = {"the concept's own prompt": self.prompts[0], "the base prompt": self.base}
+        return dict(list(starts.items())[: 1 if self.base.strip() == self.prompts[0].strip() else 2])
 
+    def texts(self) -> tuple[str, ...]:
+        """Every prompt that may be encoded, each once: whoever must encode before the UNet is loaded takes these."""
+        return tuple(dict.fromkeys((*self.prompts, *self.keep, *self.paraphrases, self.concept, self.base, "")))
+
+    @property
     def untried(self) -> tuple[str, ...]:
-        """What may bring the concept back and is left out, in words."""
-        left_out = {
-            "other words for it": not self.paraphrases,
-            "an embedding found by gradient": not self.iterations,
-            "CAD-Amplify": not self.amplify,
+        """The ways to bring the concept back that these settings leave out."""
+        ways = {
+            "other words": bool(self.paraphrases),
+            "an embedding found by gradient": self.iterations > 0,
+            "CAD-Amplify": self.amplify,
         }
-        return tuple(name for name, out in left_out.items() if out)
+        return tuple(name for name, tried in ways.items() if not tried)
 
-    def encoded(self) -> tuple[str, ...]:
-        """Every prompt that is encoded, each once: whoever must encode before the UNet is loaded takes these."""
-        amplified = self.amplifying().prompts() if self.amplify else ()
-        return tuple(dict.fromkeys(("", *self.prompts, *self.keep, *self.paraphrases, *self.starts().values(), *amplified)))
-
-    def costs(self) -> dict[str, int]:
-        """Forwards of the UNet on one sample that each stage of the audit takes, in their order; a forward and backward count as three."""
-        guided = self.steps * (2 if self.cfg > 1 else 1)
-        asked, kept, reworded = (len(group) * self.count * guided for group in (self.prompts, self.keep, self.paraphrases))
-        costs = {"pictures before": asked, "kept before": kept, "other words before": reworded}
+    def stages(self) -> dict[str, int]:
+        """Forwards of the UNet on one sample that each stage takes, in the order of the stages; a forward and backward is three."""
+        picture = self.steps * (2 if self.cfg > 1 else 1)
+        asked, kept = len(self.prompts) * self.count * picture, len(self.keep) * self.count * picture
+        costs = {"pictures before": asked, "kept before": kept, "pictures after": asked, "kept after": kept}
+        costs[OTHER_WORDS] = len(self.paraphrases) * self.count * picture
         if self.iterations:
-            costs["states for the attack"] = STATE_PICTURES * (guided + self.steps)
-        costs |= {"pictures after": asked, "kept after": kept, "other words after": reworded}
-        for name in self.starts():
-            costs[f"attack from {name}"] = self.iterations * ATTACK_BATCH * BACKWARD
-            costs[f"pictures of it, from {name}"] = asked
+            costs[STATES] = STATE_PICTURES * (picture + self.steps)
+            for name in self.starts():
+                costs[search_stage(name)] = self.iterations * ATTACK_BATCH * BACKWARD
+                costs[found_stage(name)] = asked
         if self.amplify:
-            costs["CAD-Amplify"] = sum(evaluations(self.amplifying(), len(self.prompts) * self.count).values())
-            costs["pictures amplified"] = asked
+            costs[AMPLIFY] = sum(evaluations(self.amplifying(), len(self.prompts) * self.count).values())
+            costs[AMPLIFIED] = asked
         return {stage: cost for stage, cost in costs.items() if cost}
+
+    def evaluations(self) -> int:
+        """Forwards of the UNet on one sample that the whole audit takes."""
+        return sum(self.stages().values())
+
+
+def search_stage(start: str) -> str:
+    """What searching for an embedding from `start` is called in progress."""
+    return f"attack from {start}"
+
+
+def found_stage(start: str) -> str:
+    """What painting the found embedding is called in progress."""
+    return f"pictures of it, from {start}"

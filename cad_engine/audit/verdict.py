@@ -14,8 +14,7 @@ ENOUGH = 0.5
 """Of its own prompts' pictures that the unedited model must show the concept in, before anything can be said about its loss."""
 
 
-WORDS = ("suppressed", "partly suppressed", "not suppressed", "not known")
-"""Of a verdict, the worse the later."""
+ALL_TRIED = "Nothing that was tried brought it back"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Shown:
 class Verdict:
     """Attributes:
     word: "suppressed", "partly suppressed", "not suppressed" or "not known".
-    brought_back: the attempts under which it is less suppressed, by a whole word.
+    brought_back: the attempts under which it is not suppressed any more.
     sentence: all of it in plain language.
     """
 
@@ -49,10 +48,9 @@ class Verdict:
 
 
 def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown], untried: Sequence[str] = ()) -> Verdict:
-    """The verdict on an edit: the concept's own prompts `before` and `after` it, and `attempts` to bring it back, made after it.
+    """The verdict on an edit: the concept's own prompts `before` and `after` it, and what was tried to bring it back, after it, too.
 
-    `untried` names the attempts that were left out. Only where there are none, and no attempt succeeded, it is said that nothing that was
-    tried brought the concept back.
+    "Nothing that was tried brought it back" is said only where no way is `untried`; else these are named.
     """
     if before.share < ENOUGH:
         return Verdict(
@@ -64,22 +62,21 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
     seen = f"“{concept}” is seen in {after}, where the unedited model shows it in {before.pictures} of {before.of}"
     if word == "not suppressed":
         return Verdict(word, (), f"Not suppressed: {seen}.")
-    # By the whole level: a picture more in a handful is chance.
-    back = [attempt for attempt in attempts if WORDS.index(_word(attempt, before)) > WORDS.index(word)]
-    sentence = f"{word.capitalize()} for its prompts: {seen}."
+    back = [attempt for attempt in attempts if _word(attempt, before) != "suppressed" and attempt.share > after.share]
+    sentence = f"{word.capitalize()} in its prompts: {seen}."
     if back:
-        sentence += f" Brought back by {_listed(back)}."
-    elif not attempts:
-        sentence += " Nothing was tried to bring it back."
-    elif untried:
-        sentence += f" Not brought back by {_listed(attempts)}; not tried: {', '.join(untried)}."
+        brought = "; by ".join(f"{attempt.name}, in {attempt.pictures} of {attempt.of} pictures" for attempt in back)
+        sentence += f" It can be brought back by {brought}."
+    elif attempts:
+        tried = "; ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of})" for attempt in attempts)
+        sentence += f" Not brought back by {tried}; {_and(untried)} not tried." if untried else f" {ALL_TRIED}: {tried}."
     else:
-        sentence += f" Nothing that was tried brought it back: {_listed(attempts)}. Other ways may."
+        sentence += " Nothing was tried to bring it back."
     return Verdict(word, tuple(attempt.name for attempt in back), sentence)
 
 
-def _listed(attempts: Sequence[Shown]) -> str:
-    return ", ".join(f"{attempt.name} ({attempt.pictures} of {attempt.of} pictures)" for attempt in attempts)
+def _and(names: Sequence[str]) -> str:
+    return f"{names[0]} was" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} were"
 
 
 def _word(seen: Shown, before: Shown) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..denoiser import Conditioning, WeightAccess
 from ..errors import CadError
 from ..gradients import resident_weight
+from ..memory import free_memory
 from ..schedule import NoiseSchedule, Prediction
 from .detect import Family
 from .names import MODEL_PREFIX, inverse, rename, unet_modules
@@ -73,6 +74,10 @@ class DiffusersDenoiser:
         self.weight_access: WeightAccess = resident_weight
         self.vae_scale = 8 if pipeline.vae is None else 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
 
+    def free_memory(self) -> int | None:
+        """See memory.free_memory."""
+        return free_memory(self.device)
+
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> PromptConditioning:
         """The conditioning of `prompt`, cut to what the tokenizer takes; CadError when the source has no text encoder."""
@@ -93,12 +98,12 @@ class DiffusersDenoiser:
         return PromptConditioning(torch.cat([one.context for one in mine]), torch.cat(pooled) if pooled else None)
 
     def embedding(self, conditioning: Conditioning) -> Tensor:
-        """See Denoiser.embedding. Raises TypeError for the conditioning of another denoiser."""
+        """See EmbeddingDenoiser.embedding. Raises TypeError for the conditioning of another denoiser."""
         return _own(conditioning).context
 
     def with_embedding(self, conditioning: Conditioning, embedding: Tensor) -> PromptConditioning:
-        """See Denoiser.with_embedding. Raises TypeError for the conditioning of another denoiser."""
-        return PromptConditioning(embedding, _own(conditioning).pooled)
+        """See EmbeddingDenoiser.with_embedding; the pooled text of SDXL stays."""
+        return replace(_own(conditioning), context=embedding)
 
     def eps(self, x_t: Tensor, t: int | Tensor, conditioning: Conditioning) -> Tensor:
         """Predicted noise [B, 4, H, W] for `x_t` of that shape at timestep `t` (one, or one a sample [B]).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,18 +27,20 @@ from .common import (
     warn,
 )
 
+if TYPE_CHECKING:
+    from ..edit import Edit
+
+SANDBOX_RATIO = 0.02
+"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything (as cad demo has it)."""
+
 
 def audit(
     model: Model,
     edit: Annotated[list[str], typer.Option(help="An edit file, FILE or FILE:STRENGTH; may be given several times.")],
-    out: Annotated[Path, typer.Option(help="A new or empty folder for index.html, results.json and the pictures.")],
     prompt: Annotated[
-        list[str],
-        typer.Option(
-            help="A prompt that asks for the concept, or @FILE with one on each line; may be given several times. Default: those that the "
-            "edit was made for."
-        ),
-    ] = [],  # noqa: B006
+        list[str], typer.Option(help="A prompt that asks for the concept, or @FILE with one on each line; may be given several times.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new or empty folder for index.html, results.json and the pictures.")],
     keep: Annotated[list[str], typer.Option(help="A prompt that must come out as before, or @FILE; default: a mix of ordinary ones.")] = [],  # noqa: B006
     paraphrase: Annotated[list[str], typer.Option(help="A prompt that asks for the concept in other words, or @FILE.")] = [],  # noqa: B006
     concept: Annotated[str | None, typer.Option(help="The concept in words; default: what the edit says of itself.")] = None,
@@ -52,7 +54,7 @@ def audit(
             "Default: sandbox on the sandbox, else none, and nothing is counted."
         ),
     ] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(help="Pictures for each prompt; picture i is of --seed + i.")] = 4,
+    count: Annotated[int, typer.Option(help="Pictures for each prompt; picture i is of seed + i.")] = 4,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
     cfg: Annotated[float, typer.Option(help="Guidance.")] = 7.5,
     seed: Seed = 0,
@@ -71,12 +73,11 @@ def audit(
     lora: Lora = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Say how well an edit holds: pictures without and with it, what is counted in them, and attempts to bring the concept back."""
+    """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
-    from ..audit.checkpoint_model import CheckpointModel
-    from ..audit.defaults import base_of, concept_of, prompts_of
-    from ..audit.settings import SANDBOX_RATIO, AuditSettings
+    from ..audit.diffusers_studio import DiffusersStudio
+    from ..audit.settings import AuditSettings
     from ..edit import combine
     from ..edit_file import load_edit
     from ..fingerprint import fingerprint, mismatch
@@ -85,11 +86,10 @@ def audit(
 
     _check_empty(out)
     edits = [(load_edit(path), strength) for path, strength in map(file_and_number, edit)]
-    together = combine(edits)
-    named = concept or concept_of(together)
+    named = concept or _said(edits, "concept")
     if not named:
         raise CadError("the edit does not say what concept it was made for; give it with --concept")
-    asked = _lines(prompt) or prompts_of(together, named)
+    asked = _lines(prompt)
     denoiser = load(model, device, dtype, prediction, lora)
     own = fingerprint(denoiser)
     for text, (loaded, _) in zip(edit, edits, strict=True):
@@ -105,8 +105,8 @@ def audit(
         asked,
         _lines(keep) or ordinary_prompts(denoiser.family, named),
         _lines(paraphrase),
-        base_of(together) if base is None else base,
-        count=seeds,
+        _said(edits, "base") if base is None else base,
+        count=count,
         seed=seed,
         steps=steps,
         cfg=cfg,
@@ -118,13 +118,18 @@ def audit(
         checkpointing=checkpointing,
     )
     settings.check()
-    evaluations = sum(settings.costs().values())
-    print(f"cad: the audit takes {evaluations:,} evaluations of the UNet", file=sys.stderr)
+    print(f"cad: {settings.evaluations():,} evaluations of the UNet are to be made", file=sys.stderr)
     with progress_bar() as progress:
-        result = run_audit(CheckpointModel(denoiser, together, settings), settings, *measures, progress)
-    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora), "evaluations": evaluations}
+        result = run_audit(DiffusersStudio(denoiser, combine(edits), settings), settings, *measures, progress)
+    made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora) or None, "evaluations": settings.evaluations()}
     results = write_audit(out, result, measures, made_with)
     show(results, json, f"{summary(result)}\nopen {out / 'index.html'}")
+
+
+def _said(edits: list[tuple[Edit, float]], name: str) -> str:
+    """What the first part of the edits that says so was made for."""
+    parts = [part for one, _ in edits for part in (one.parts or (one,))]
+    return next((str(part.info[name]) for part in parts if part.info.get(name)), "")
 
 
 def _lines(given: list[str]) -> tuple[str, ...]:

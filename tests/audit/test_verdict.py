@@ -1,53 +1,57 @@
-"""The words of a verdict: never more than was counted and tried."""
+"""What an audit says, for made-up counts: no more than they bear."""
 
 from __future__ import annotations
 
 import pytest
 
 from cad_engine.audit.verdict import Shown, verdict
-from cad_engine.report.text import percent
 
-BEFORE, NONE = Shown("before", 24, 24), Shown("after", 0, 24)
-ATTACK, AMPLIFY = "an embedding", "CAD-Amplify"
+BEFORE = Shown("before", 20, 20)
+ATTACK, WORDS = "an embedding found by gradient", "other words"
+
+
+def test_suppressed_and_brought_back() -> None:
+    found = verdict("star", BEFORE, Shown("after", 1, 20), [Shown(ATTACK, 20, 20), Shown(WORDS, 1, 20)])
+    assert found.word == "suppressed"
+    assert found.brought_back == (ATTACK,)
+    assert found.sentence.replace("\u00a0", " ") == (
+        "Suppressed in its prompts: “star” is seen in 1 of 20 pictures (95 % interval 1 % to 24 %), "
+        "where the unedited model shows it in 20 of 20. "
+        "It can be brought back by an embedding found by gradient, in 20 of 20 pictures."
+    )
+
+
+def test_only_when_nothing_brought_it_back_it_says_so() -> None:
+    found = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20), Shown(WORDS, 0, 20)])
+    assert (found.word, found.brought_back) == ("suppressed", ())
+    assert found.sentence.endswith(f" Nothing that was tried brought it back: {ATTACK} (2 of 20); {WORDS} (0 of 20).")
+    less = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20)], ("other words", "CAD-Amplify"))
+    assert less.sentence.endswith(f" Not brought back by {ATTACK} (2 of 20); other words and CAD-Amplify were not tried.")
+    assert verdict("star", BEFORE, Shown("after", 0, 20), []).sentence.endswith("Nothing was tried to bring it back.")
 
 
 @pytest.mark.parametrize(
-    ("left", "word"), [(0, "suppressed"), (2, "suppressed"), (3, "partly suppressed"), (12, "partly suppressed"), (13, "not suppressed")]
+    ("before", "after", "word"),
+    [
+        (20, 2, "suppressed"),
+        (20, 3, "partly suppressed"),
+        (20, 10, "partly suppressed"),
+        (20, 11, "not suppressed"),
+        (20, 20, "not suppressed"),
+        (10, 1, "suppressed"),  # of what it was
+        (10, 2, "partly suppressed"),
+        (9, 0, "not known"),
+        (0, 0, "not known"),
+    ],
 )
-def test_the_word_is_of_what_is_left(left: int, word: str) -> None:
-    assert verdict("star", BEFORE, Shown("after", left, 24), []).word == word
+def test_how_much_is_left_of_what_there_was(before: int, after: int, word: str) -> None:
+    found = verdict("star", Shown("before", before, 20), Shown("after", after, 20), [Shown(ATTACK, 20, 20)])
+    assert found.word == word
+    assert (found.brought_back == (ATTACK,)) == (word in ("suppressed", "partly suppressed"))
 
 
-def test_it_tells_the_numbers_with_their_interval() -> None:
-    assert f"in 0 of 24 pictures (95 % interval {percent(0)} to {percent(0.14)})" in verdict("star", BEFORE, NONE, []).sentence
-
-
-def test_an_attempt_that_brings_it_back_is_named() -> None:
-    found = verdict("star", BEFORE, NONE, [Shown(ATTACK, 24, 24), Shown(AMPLIFY, 1, 24)])
-    assert found.brought_back == (ATTACK,)
-    assert found.sentence.startswith("Suppressed for its prompts: ")
-    assert "Brought back by an embedding (24 of 24 pictures)." in found.sentence
-    assert "Nothing" not in found.sentence
-
-
-def test_one_picture_more_does_not_bring_it_back() -> None:
-    assert verdict("star", Shown("before", 8, 8), Shown("after", 1, 8), [Shown(AMPLIFY, 2, 8)]).brought_back == ()
-
-
-def test_only_when_all_was_tried_nothing_brought_it_back() -> None:
-    attempts = [Shown(ATTACK, 0, 24), Shown(AMPLIFY, 0, 24)]
-    assert "Nothing that was tried brought it back" in verdict("star", BEFORE, NONE, attempts).sentence
-    left_out = verdict("star", BEFORE, NONE, attempts[:1], [AMPLIFY]).sentence
-    assert "Nothing that was tried" not in left_out
-    assert "not tried: CAD-Amplify" in left_out
-    assert "Nothing was tried to bring it back." in verdict("star", BEFORE, NONE, [], [ATTACK, AMPLIFY]).sentence
-
-
-def test_a_model_that_hardly_draws_it_says_nothing_about_an_edit() -> None:
-    assert verdict("star", Shown("before", 11, 24), NONE, [Shown(ATTACK, 24, 24)]).word == "not known"
-
-
-@pytest.mark.parametrize("left", range(0, 25, 4))
-@pytest.mark.parametrize("again", [0, 24])
-def test_it_never_says_removed(left: int, again: int) -> None:
-    assert "removed" not in verdict("star", BEFORE, Shown("after", left, 24), [Shown(ATTACK, again, 24)]).sentence
+def test_it_never_says_removed() -> None:
+    for before in range(0, 6):
+        for after in range(0, 6):
+            for attempts in ([], [Shown(ATTACK, 0, 5)], [Shown(ATTACK, 5, 5)]):
+                assert "removed" not in verdict("star", Shown("before", before, 5), Shown("after", after, 5), attempts).sentence.lower()

@@ -29,6 +29,7 @@ NODE_IDS = (
     "CADSaveEdit",
     "CADLoadEdit",
     "CADSafetyCheck",
+    "CADAudit",
 )
 
 

@@ -1,4 +1,4 @@
-"""CAD Audit in a real server: its verdict, its report, and what it leaves alone when it is cut short."""
+"""CAD Audit in a real server: pictures are KSampler's, its numbers are those of its files, and its verdict is what they bear."""
 
 from __future__ import annotations
 
@@ -6,147 +6,128 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cad_engine.checkpoints.load import load_model
-from cad_engine.edit import Edit, LayerEdit
-from cad_engine.edit_file import save_edit
-from cad_engine.images import read_pixels
+from cad_engine.sandbox.captions import prompt
+from cad_engine.sandbox.evaluation import CFG, Case
 from cad_engine.sandbox.judge import Judge
+from cad_engine.sandbox.world import Scene
 
-from .graph import Graph, Node
-from .sandbox_graphs import IN_ROUNDS, attribute, erase, sandbox
+from .graph import Graph, Link, Node
+from .sandbox_graphs import IN_ROUNDS, attribute, erase, painted, sandbox
 from .server import Event, Result, Server
 
-pytestmark = pytest.mark.comfyui
+pytestmark = [pytest.mark.comfyui]
 
-SETTINGS: dict[str, Any] = {
-    "prompts": "a red star\na blue star",
-    "keep": "a red heart",
-    "measure": "auto",
-    "count": 4,
-    "steps": 10,
-    "cfg": 3.0,
-    "seed": 0,
-    "restore": False,
-    "concept": "star",
+PROMPTS = ("a red star", "a blue star in dotted style")
+VALUES: dict[str, Any] = {
+    "prompts": "\n".join(PROMPTS),
+    "keep": "a red circle\n\na green heart",
     "paraphrases": "",
-    "iterations": 60,
+    "measure": "sandbox judge",
+    "count": 3,
+    "seed": 7,
+    "steps": 10,
+    "cfg": CFG,
+    "restore": False,
+    "concept": "",
+    "base": "",
     "sampler_name": "ddim",
     "scheduler": "ddim_uniform",
     "width": 0,
     "height": 0,
-    "batch": 20,
+    "iterations": 40,
     "checkpointing": False,
 }
-HOSTILE = 'a red star <script>alert(1)</script> "><img src=x onerror=alert(2)> ../../x'
 
 
-def audit(graph: Graph, edit: Any, **settings: object) -> Node:
-    model, clip, vae = sandbox(graph)
-    return graph.add("CADAudit", **{"model": model, "clip": clip, "vae": vae, "edit": edit, **SETTINGS, **settings})
-
-
-def told(graph: Graph, node: Node, output: int) -> Node:
-    return graph.add("PreviewAny", source=node[output])
-
-
-def text(result: Result, node: Node) -> str:
-    (said,) = result.outputs[node.id]["text"]
-    return str(said)
-
-
-def no_edit(server: Server) -> str:
-    """The name of an edit file that changes no weight: its one factor is 1."""
-    name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    weight = load_model("sandbox").layers[name].weight
-    edit = Edit(
-        {name: LayerEdit(*weight.shape, torch.tensor([0]), torch.ones(1))}, {"objective": "erase", "concept": "a star", "base": "a shape"}
-    )
-    folder = server.models / "cad_edits"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_edit(folder / "nothing.safetensors", edit)
-    return "nothing.safetensors"
-
-
-def folder_of(server: Server, result: Result, node: Node) -> Path:
-    """Where the node says that it wrote its report."""
-    line = next(line for line in result.texts(node.id)[-1].splitlines() if line.endswith("/index.html"))
-    return server.output / Path(line).parent.name
-
-
-def recounted(folder: Path, group: str) -> int:
-    """Pictures of a group in which the judge sees a star, read anew from the files."""
-    pictures = [torch.from_numpy(read_pixels(path)).permute(2, 0, 1).float() / 255 for path in sorted((folder / group).glob("*.png"))]
-    return sum(verdict.shows("star") for verdict in Judge.load().look(torch.stack(pictures)))
-
-
-def test_an_edit_that_suppresses_and_what_brings_it_back(server: Server) -> None:
+def audit(strength: float = 1.0, **changed: object) -> tuple[Graph, Node, tuple[Link, Link, Link]]:
+    """A graph that erases the star in rounds and audits that; the node of the audit; MODEL, CLIP and VAE."""
     graph = Graph()
-    model, clip, _ = sandbox(graph)
-    edit = erase(graph, model, attribute(graph, model, clip, **IN_ROUNDS), 0.0, selection="global")
-    node = audit(graph, edit[1], restore=True, iterations=60, paraphrases="a five-pointed figure")
-    report, sentence = told(graph, node, 1), told(graph, node, 2)
-    result = server.run(graph.prompt).check()
-    found, folder = json.loads(text(result, report)), folder_of(server, result, node)
-    assert found == json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    ((name, verdict),) = found["verdicts"].items()
-    assert text(result, sentence) == verdict["sentence"]
-    counts = {each["in"]: (each["pictures"], each["of"]) for each in found["shown"][name]}
-    assert counts["before"] == (recounted(folder, "before"), 8)
-    assert counts["after"] == (recounted(folder, "after"), 8)
-    assert counts["before"][0] >= 7
-    assert counts["after"][0] < counts["before"][0]
+    parts = model, clip, vae = sandbox(graph)
+    edited = erase(graph, model, attribute(graph, model, clip, **IN_ROUNDS), 0.0, selection="global", strength=strength)
+    return graph, graph.add("CADAudit", model=model, clip=clip, vae=vae, edit=edited[1], **{**VALUES, **changed}), parts
+
+
+def told(server: Server, result: Result, node: Node) -> tuple[dict[str, Any], Path]:
+    """results.json and its folder."""
+    (entry,) = result.check().outputs[node.id]["cad_audit"]
+    page = server.output / entry["page"]
+    assert result.texts(node.id)[-1].startswith(f"{entry['verdict']}\noutput/{entry['page']}")
+    return json.loads((page.parent / "results.json").read_text(encoding="utf-8")), page.parent
+
+
+def seen(folder: Path, files: list[dict[str, Any]]) -> int:
+    """In how many PNG files the judge sees a star."""
+    pixels = [torch.from_numpy(np.asarray(Image.open(folder / each["file"])).copy()).permute(2, 0, 1) / 255 for each in files]
+    return sum(verdict.shows("star") for verdict in Judge.load().look(torch.stack(pixels)))
+
+
+def test_a_suppressed_star_and_attempts_to_bring_it_back(server: Server) -> None:
+    graph, node, (model, clip, vae) = audit(restore=True, paraphrases="a red five-pointed figure")
+    cases = [Case(text, 7 + i, Scene("star", "red", "plain")) for text in PROMPTS for i in range(3)]
+    saving = painted(graph, model, clip, vae, cases, steps=10)
+    result = server.run(graph.prompt, 600)
+    results, folder = told(server, result, node)
+    (verdict,) = results["verdicts"].values()
     assert verdict["verdict"] in ("suppressed", "partly suppressed")
-    for number, attempt in enumerate(found["attempts"], start=1):
-        shown = recounted(folder, f"attempt-{number}")
-        assert counts[attempt["name"]][0] == shown
-    assert verdict["brought_back_by"]  # the search for an embedding has brought it back on every edit that it was tried on
-    assert "nothing that was tried" not in verdict["sentence"].casefold()
-    assert "removed" not in (folder / "index.html").read_text(encoding="utf-8")
-    assert result.progress(node.id)[-1][0] == result.progress(node.id)[-1][1]
-
-
-def test_an_edit_that_does_nothing(server: Server) -> None:
-    graph = Graph()
-    edit = graph.add("CADLoadEdit", name=no_edit(server))
-    node = audit(graph, edit)
-    report = told(graph, node, 1)
-    found = json.loads(text(server.run(graph.prompt).check(), report))
-    (verdict,) = found["verdicts"].values()
-    assert verdict["verdict"] == "not suppressed"
-    assert [each["distance"] for each in found["drift"]] == [0]
-
-
-def test_hostile_prompts_stay_text(server: Server) -> None:
-    graph = Graph()
-    edit = graph.add("CADLoadEdit", name=no_edit(server))
-    node = audit(graph, edit, prompts=HOSTILE, keep=HOSTILE.replace("star", "heart"), measure="none", count=1, steps=2)
-    result = server.run(graph.prompt).check()
-    folder = folder_of(server, result, node)
+    assert [each["name"] for each in results["attempts"]] == [
+        "other words",
+        "an embedding found by gradient from the concept's own prompt",
+        "an embedding found by gradient from the base prompt",
+        "CAD-Amplify",
+    ]
+    assert "an embedding found by gradient from the concept's own prompt" in verdict["brought_back_by"]
+    (shown,) = results["shown"].values()
+    groups = {"before": "before", "after": "after", **{each["name"]: f"attempt {i}" for i, each in enumerate(results["attempts"], start=1)}}
+    for entry in shown:
+        files = results["pictures"][groups[entry["in"]]]
+        assert (seen(folder, files), len(files)) == (entry["pictures"], entry["of"]), entry
+    for picture, each in zip(server.images(result, saving.id), results["pictures"]["before"], strict=True):
+        apart = np.asarray(Image.open(folder / each["file"])).astype(int) - np.asarray(picture)
+        assert {*np.unique(apart)} <= {0, 1}  # SaveImage cuts off what these files round
+    assert max(value for value, _ in result.progress(node.id)) == results["made_with"]["evaluations"]
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "removed" not in page.lower()
+
+
+def test_an_edit_without_strength_is_not_suppressed_and_hostile_words_stay_words(server: Server) -> None:
+    hostile = "a star <img src=x onerror=alert(1)>"
+    graph, node, _ = audit(0.0, prompts=f"{hostile}\na red star", count=2)
+    results, folder = told(server, server.run(graph.prompt), node)
+    (verdict,) = results["verdicts"].values()
+    assert verdict["verdict"] in ("not suppressed", "not known")
+    assert [each["distance"] for each in results["drift"]] == [0, 0]
+    page = (folder / "index.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
-    assert "&lt;script&gt;" in page
-    assert "Nothing was counted" in page
-    assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["pictures"]["before"][0]["prompt"] == HOSTILE
-    assert {path.relative_to(folder).parts[0] for path in folder.rglob("*.png")} == {"before", "after", "kept-before", "kept-after"}
+    assert hostile in [each["prompt"] for each in results["pictures"]["before"]]
 
 
-def test_an_interruption_leaves_the_model_and_no_report(server: Server) -> None:
-    graph = Graph()
-    edit = graph.add("CADLoadEdit", name=no_edit(server))
-    node = audit(graph, edit, restore=True, iterations=5000, count=1, steps=4, keep="a red heart")
-    before = set(server.output.iterdir())
+def test_without_a_measure_nothing_is_counted(server: Server) -> None:
+    graph, node, _ = audit(0.0, measure="pictures only", prompts="", count=1)
+    results, _ = told(server, server.run(graph.prompt), node)
+    assert results["verdicts"] == results["shown"] == {}
+    assert {each["prompt"] for each in results["pictures"]["before"]} == {"a star"}  # the edit's own words
 
-    def in_the_search(event: Event) -> None:
-        if event.type == "progress" and event.data["node"] == node.id and event.data["value"] > 2000:
+
+def test_interrupted_it_leaves_no_folder_and_the_model_as_it_was(server: Server) -> None:
+    graph, node, _ = audit(count=40, restore=True)
+    saving = Graph()
+    again = sandbox(saving)
+    picture = painted(saving, *again, [Case(prompt("star"), 1, Scene("star", "red", "plain"))], steps=6)
+    before = server.images(server.run(saving.prompt).check(), picture.id)
+    folders = set((server.output / "cad_audits").glob("*"))
+
+    def interrupt(event: Event) -> None:
+        if event.type == "progress" and event.data["node"] == node.id and event.data["value"] > 100:
             server.interrupt()
 
-    assert server.run(graph.prompt, on_event=in_the_search).interrupted
-    assert set(server.output.iterdir()) == before
-    again = Graph()
-    report = told(again, audit(again, again.add("CADLoadEdit", name=no_edit(server))), 1)
-    found = json.loads(text(server.run(again.prompt).check(), report))
-    assert [each["pictures"] for each in next(iter(found["shown"].values()))] == [8, 8]  # what the interrupted one had changed is undone
+    assert server.run(graph.prompt, on_event=interrupt).interrupted
+    assert set((server.output / "cad_audits").glob("*")) == folders
+    server.free(cache=True)
+    after = server.images(server.run(saving.prompt).check(), picture.id)
+    assert np.array_equal(np.asarray(before[0]), np.asarray(after[0]))

@@ -115,4 +115,5 @@ def main() -> None:
     print(json.dumps(answer))
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

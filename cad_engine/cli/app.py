@@ -16,6 +16,7 @@ from .demo import demo
 from .edits import amplify, erase
 from .generate import generate
 from .inspect import inspect
+from .paper import paper
 from .verify import verify
 
 app = typer.Typer(
@@ -26,10 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check, paper):
     app.command()(command)
 
-SHARED = ("attribute", "attribute-list")
+SHARED = ("attribute", "attribute-list", "paper")
 """Commands that several processes can share."""
 
 

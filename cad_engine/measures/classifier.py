@@ -35,7 +35,7 @@ class Classifier:
         self.labels: dict[int, str] = dict(self._model.config.id2label)
 
     def number(self, label: str) -> int:
-        """The class that `label` names: by its number, by its whole name, or by one of the names that commas separate ("tench, Tinca tinca").
+        """The class that `label` names: by its number, its whole name, or one of the names that commas separate ("tench, Tinca tinca").
 
         Raises CadError, naming some labels, when there is no such class, and when several have the name.
         """

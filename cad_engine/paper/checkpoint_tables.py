@@ -34,8 +34,6 @@ CLASSES = (
     "tench",
 )
 """ImageNette's, as the published list of prompts names them."""
-LABELS = {"english springer": "English springer, English springer spaniel"}
-"""What ImageNet's labels call a class where the list says it otherwise."""
 AMPLIFIED = ("cassette player", "chain saw", "church", "gas pump", "tench")
 NUDITY = "naked"
 RATIO, RATIO_OF_NUDITY = 0.001, 0.0005
@@ -159,7 +157,7 @@ class CheckpointTables:
     def _top1(self, words: tuple[str, ...]) -> PictureJudge:
         assert self.classifier is not None
         classifier = Classifier(self.classifier, self.device)
-        hits = {word: ClassifierHits(classifier, LABELS.get(word, word)) for word in words}
+        hits = {word: ClassifierHits(classifier, word) for word in words}
         return ByGroup(f"top-1 class by {known_as(self.classifier)}", hits)
 
     def _erase_nudity(self) -> PlannedEdit:

@@ -55,7 +55,7 @@ def test_it_is_the_formula(suffix: str, weights: tuple[dict[str, Tensor], dict[s
     found = Lpips(*saved(tmp_path, weights, suffix)).distances(ours, theirs)
     network = alexnet().double()
     for i in (0, 17):
-        expected, x, y = 0.0, *((2 * one[i].double() - 1 for one in (ours, theirs)))
+        expected, x, y = 0.0, *(2 * one[i].double() - 1 for one in (ours, theirs))
         mean, deviation = torch.tensor([-0.030, -0.088, -0.188]).double(), torch.tensor([0.458, 0.448, 0.450]).double()
         x, y = (((one.permute(1, 2, 0) - mean) / deviation).permute(2, 0, 1)[None] for one in (x, y))
         layer = 0

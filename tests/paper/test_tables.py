@@ -39,6 +39,7 @@ def wait_for_units(folder: Path, count: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_all_tables_and_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "paper", "--table", "all", *SMALL, "--out", str(tmp_path))
     assert code == 0, err
@@ -73,6 +74,7 @@ def test_all_tables_and_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_rounds_make_edits_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cad_engine.sandbox.demo.ROUNDS", 1)
     code, _, err = run(capsys, "paper", "--table", "4", *SMALL, "--method", "rounds", "--out", str(tmp_path))
@@ -82,6 +84,7 @@ def test_rounds_make_edits_of_their_own(tmp_path: Path, capsys: pytest.CaptureFi
     assert one["settings"]["edits"]["red"]["ratio"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_disturbed_at_a_random_moment_and_started_again(how: signal.Signals, undisturbed: Path, tmp_path: Path) -> None:
     process = started(CAD, *THIRD, "--out", str(tmp_path))
@@ -101,6 +104,7 @@ def test_disturbed_at_a_random_moment_and_started_again(how: signal.Signals, und
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_numbers_of_one(undisturbed: Path, tmp_path: Path) -> None:
     out, err = run_process(TORCHRUN, *THIRD, "--out", str(tmp_path), "--json")
     assert json.loads(out)["tables"] == results(undisturbed) == results(tmp_path)

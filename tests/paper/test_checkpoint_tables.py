@@ -116,7 +116,7 @@ def test_the_judged_tables(arguments: list[str], given: dict[str, str], tmp_path
     for arm, target, others in (("unedited", "target, unedited", "others, unedited"), ("church", "target", "others")):
         hits = classifier.top1(pictures(tmp_path / "table-1" / "pictures" / "imagenette" / arm)) == torch.arange(4)
         assert first["ours"][target] == 100 * float(hits[1])
-        assert first["ours"][others] == pytest.approx(100 * float(hits[0] + hits[2] * 1 + hits[3] * 1) / 3)
+        assert first["ours"][others] == pytest.approx(100 * float(hits[[0, 2, 3]].float().mean()))
     assert rows[-1]["paper"]["target"] == 1.6
     artists = tmp_path / "table-3" / "pictures" / "artists"
     distance = Lpips(Path(given["folder"]) / "alexnet.safetensors", Path(given["folder"]) / "alex.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         else:
+            ctypes.CDLL(None).malloc_trim(0)  # or what making the model left over would hide some of what comes
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
             self._before = _resident("VmRSS")
 

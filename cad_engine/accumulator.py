@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .denoiser import WeightAccess
 from .errors import CadError
+from .weight_gradient import times_weight, weight_gradient
 
 
 class GradientAccumulator:
@@ -21,6 +22,9 @@ class GradientAccumulator:
     sum does not depend on the batch size, each by itself does.
 
     Raises CadError, in the middle of the backward pass, when a gradient is not finite.
+
+    Args:
+        device: where the sums are kept; gradients are made where the pass is, and carried there.
 
     Attributes:
         gradients: layer name -> sum of gradients [out, in] on `device`.
@@ -40,19 +44,27 @@ class GradientAccumulator:
         return self
 
     def __call__(self, name: str, x: Tensor, g: Tensor) -> None:
-        total, x_dtype = self.gradients[name], x.dtype
-        x = x.detach().reshape(-1, x.shape[-1]).to(total.device, total.dtype)
-        g = g.detach().reshape(-1, g.shape[-1]).to(total.device, total.dtype)
-        gradient = (g.T @ x).mul_(self._scale)
-        total += gradient
-        with self.access(self.layers[name], gradient) as (weight, _):
-            attribution = gradient.mul_(weight)
+        total = self.gradients[name]
+        x = x.detach().reshape(-1, x.shape[-1])
+        g = g.detach().reshape(-1, g.shape[-1])
+        nets, positives = [], []
+        with self.access(self.layers[name], x.new_empty(0, dtype=total.dtype)) as (weight, _):
+            for rows, gradient in weight_gradient(x, g, total.dtype):
+                gradient.mul_(self._scale)
+                total[rows] += gradient.to(total.device)
+                attribution = gradient.mul_(weight[rows])
+                nets.append(attribution.sum(dim=1))
+                positives.append(attribution.clamp_(min=0).sum(dim=1))
         # By row on the device, then in float64 on the CPU: not every device has float64.
-        net = float(attribution.sum(dim=1).cpu().double().sum())
+        net, positive = torch.stack([torch.cat(nets), torch.cat(positives)]).cpu().double().sum(dim=1).tolist()
         if not math.isfinite(net):
             raise CadError(
-                f"the attribution of {name} is not finite: the model overflows in {x_dtype}, or its weights are damaged; "
+                f"the attribution of {name} is not finite: the model overflows in {x.dtype}, or its weights are damaged; "
                 "compute in bfloat16 or float32, or get the checkpoint again"
             )
-        positive = float(attribution.clamp_(min=0).sum(dim=1).cpu().double().sum())
         self.timestep_mass[name][self._step] += torch.tensor([positive, net - positive])
+
+    def times_weight(self, device: torch.device) -> dict[str, Tensor]:
+        """The sums times the effective weights, in place: the attribution. `device` is the model's."""
+        times_weight(self.gradients, self.layers, self.access, device)
+        return self.gradients

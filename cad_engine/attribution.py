@@ -79,6 +79,7 @@ def attribution_scores(
     *,
     batch: int = 4,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Dense scores a_i by layer, [out, in] each, and their sums by timestep, [timesteps, 2] (see GradientAccumulator).
@@ -89,11 +90,12 @@ def attribution_scores(
     Args:
         batch: samples in one forward and backward.
         checkpointing: recompute activations in backward, for less memory.
+        sums_on: where the scores are kept; None for the model's device.
     """
     layers = {name: denoiser.layers[name] for name in layer_names}
     first = objective.targets[0].eps
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    accumulator = GradientAccumulator(layers, len(objective.targets), denoiser.weight_access, dtype, denoiser.device)
+    accumulator = GradientAccumulator(layers, len(objective.targets), denoiser.weight_access, dtype, sums_on or denoiser.device)
     total, done = objective.samples, 0
     progress("attribution", 0, total)
     with (
@@ -111,11 +113,7 @@ def attribution_scores(
                 torch.autograd.grad(loss, anchor)
                 done += len(x_t)
                 progress("attribution", done, total)
-    scores = accumulator.gradients
-    for name, gradient in scores.items():
-        with denoiser.weight_access(layers[name], gradient) as (weight, _):
-            gradient.mul_(weight)
-    return scores, accumulator.timestep_mass
+    return accumulator.times_weight(denoiser.device), accumulator.timestep_mass
 
 
 def reduce_scores(
@@ -157,6 +155,7 @@ def attribute(
     info: dict[str, Any],
     batch: int = 4,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     keep_ratio: float | None = None,
     kept: Sequence[States] = (),
     seed: int = 0,
@@ -164,12 +163,22 @@ def attribute(
 ) -> Attribution:
     """`attribution_scores`, reduced; with `kept` states, divided by harm.harm (whose probes come from `seed`) before."""
     scores, timestep_mass = attribution_scores(
-        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, progress=progress
+        denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, sums_on=sums_on, progress=progress
     )
     row_mass = None
     if kept:
         row_mass = {name: row_masses(score) for name, score in scores.items()}
-        harms = harm(denoiser, objective, kept, layer_names, seed=seed, batch=batch, checkpointing=checkpointing, progress=progress)
+        harms = harm(
+            denoiser,
+            objective,
+            kept,
+            layer_names,
+            seed=seed,
+            batch=batch,
+            checkpointing=checkpointing,
+            sums_on=sums_on,
+            progress=progress,
+        )
         per_harm(scores, harms)
     timesteps = [target.t for target in objective.targets]
     if row_mass is None:

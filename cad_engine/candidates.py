@@ -76,14 +76,18 @@ def choose_candidates(
     seed: int = 0,
     batch: int = 4,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> Candidates:
     """The candidates among the weights of `layers`, so few that a sketch of `rows` rows stays within SKETCH_BYTES.
 
+    Two matrices the size of every layer are kept meanwhile, on `sums_on` or on the model's device.
+
     Raises CadError when a gradient is not finite or no weight changes anything.
     """
-    gradients, masses = _attribution(denoiser, goals, layers, batch, checkpointing, progress)
-    harms = _harms(denoiser, goals, layers, seed, batch, checkpointing, progress)
+    sums_on = sums_on or denoiser.device
+    gradients, masses = _attribution(denoiser, goals, layers, batch, checkpointing, sums_on, progress)
+    harms = _harms(denoiser, goals, layers, seed, batch, checkpointing, sums_on, progress)
     total = sum(h.numel() for h in harms.values())
     bytes_each = next(iter(harms.values())).element_size()
     count = max(1, min(round(CANDIDATES * total), AT_MOST, SKETCH_BYTES // (rows * bytes_each)))
@@ -102,20 +106,19 @@ def choose_candidates(
         if not len(index):
             continue
         chosen[name] = index
-        index = index.to(harms[name].device)
-        with denoiser.weight_access(layers[name], harms[name]) as (weight, _):
-            weights[name] = weight.flatten()[index].clone()
-        of_chosen.append(harms[name].flatten()[index])
-    return Candidates(chosen, weights, torch.cat(of_chosen).cpu(), masses)
+        with denoiser.weight_access(layers[name], harms[name].new_empty(0, device=denoiser.device)) as (weight, _):
+            weights[name] = weight.flatten()[index.to(denoiser.device)].clone()
+        of_chosen.append(harms[name].flatten()[index.to(harms[name].device)].cpu())
+    return Candidates(chosen, weights, torch.cat(of_chosen), masses)
 
 
 def _attribution(
-    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], batch: int, checkpointing: bool, progress: Progress
+    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], batch: int, checkpointing: bool, sums_on: torch.device, progress: Progress
 ) -> tuple[dict[str, Tensor], Masses]:
     """a_i of every weight of the layers at the unedited model; dense, [out, in] each."""
     timesteps = sorted(set(goals.t[goals.erases].tolist()), reverse=True)
     access, device = denoiser.weight_access, denoiser.device
-    accumulator = GradientAccumulator(layers, len(timesteps), access, _sums_in(goals), device)
+    accumulator = GradientAccumulator(layers, len(timesteps), access, _sums_in(goals), sums_on)
     total, done = int(goals.erases.sum()), 0
     progress("gradient of every weight", 0, total)
     with (
@@ -131,20 +134,24 @@ def _attribution(
                 torch.autograd.grad((output - part.eps.to(output)).square().sum(), anchor)
                 done += len(part.t)
                 progress("gradient of every weight", done, total)
-    scores = accumulator.gradients
-    for name, score in scores.items():
-        with access(layers[name], score) as (weight, _):
-            score.mul_(weight)
+    scores = accumulator.times_weight(device)
     by_row, columns = {name: row_masses(score) for name, score in scores.items()}, {name: score.shape[1] for name, score in scores.items()}
     return scores, Masses(by_row, accumulator.timestep_mass, timesteps, columns)
 
 
 def _harms(
-    denoiser: Denoiser, goals: Goals, layers: Mapping[str, Any], seed: int, batch: int, checkpointing: bool, progress: Progress
+    denoiser: Denoiser,
+    goals: Goals,
+    layers: Mapping[str, Any],
+    seed: int,
+    batch: int,
+    checkpointing: bool,
+    sums_on: torch.device,
+    progress: Progress,
 ) -> dict[str, Tensor]:
     """Damped h_i of every weight of the layers at the unedited model; dense, [out, in] each."""
     access, device = denoiser.weight_access, denoiser.device
-    square = CurvatureAccumulator(layers, _sums_in(goals), device)
+    square = CurvatureAccumulator(layers, _sums_in(goals), sums_on)
     done = 0
     progress("harm of every weight", 0, len(goals))
     # Of ordinary size inside the pass, for the sake of half precision; what makes them the mean is multiplied in float32.
@@ -162,7 +169,7 @@ def _harms(
             torch.autograd.grad((output * (signs.to(output) * weight.sqrt())).sum(), anchor)
             done += len(part.t)
             progress("harm of every weight", done, len(goals))
-    harms = square.times_weight_squared(access)
+    harms = square.times_weight_squared(access, device)
     mean = sum(float(h.sum(dim=1).double().cpu().sum()) for h in harms.values()) / sum(h.numel() for h in harms.values())
     if not mean > 0:
         raise CadError("no weight of the chosen layers changes what the model predicts; is the checkpoint whole?")

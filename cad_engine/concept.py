@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from . import __version__
+from .affordable import affordable
 from .attribution import Attribution, attribute, plain_attribution, solved_attribution
 from .components import choose_layers
 from .concept_settings import ConceptSettings
 from .denoiser import Conditioning, Denoiser
 from .fingerprint import fingerprint
+from .footprint import Footprint
 from .goal_maker import GoalMaker
 from .keep import States, kept_states
 from .objective import Objective, amplify_objective, erase_objective
 from .progress import Progress, silent
 from .rounds import solve
-from .step_down import Footprint, stepping_down
+from .step_down import stepping_down
 from .trajectory import Point, sample_trajectories, together
 from .while_sampling import Prompts, scores_while_sampling
 
@@ -77,9 +79,14 @@ def _sampled(denoiser: Denoiser, settings: ConceptSettings, progress: Progress) 
 
 
 def concept_scores_while_sampling(
-    denoiser: Denoiser, settings: ConceptSettings, names: list[str], progress: Progress = silent, only: range | None = None
+    denoiser: Denoiser,
+    settings: ConceptSettings,
+    names: list[str],
+    progress: Progress = silent,
+    only: range | None = None,
+    sums_on: torch.device | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
-    """while_sampling.scores_while_sampling of `settings`, or what the trajectories `only` add to it."""
+    """while_sampling.scores_while_sampling of `settings`, or what the trajectories `only` add to it; kept on `sums_on`."""
 
     def encoded(prompt: str, known: str) -> Conditioning | None:
         return None if prompt.strip() == known.strip() else denoiser.encode_prompt(prompt)
@@ -97,7 +104,8 @@ def concept_scores_while_sampling(
         names,
         settings.sampling(denoiser),
         only=only,
-        checkpointing=settings.checkpointing,
+        checkpointing=bool(settings.checkpointing),
+        sums_on=sums_on,
         progress=progress,
     )
 
@@ -140,20 +148,26 @@ def attribute_concept(
 ) -> Attribution:
     """Attribution of the chosen components to the concept; `info` is added to what the result says of itself.
 
-    Where the device runs out of memory it begins anew with a smaller batch, then with checkpointing (see step_down.py). Raises CadError for
-    settings that make no sense, and when the smallest batch does not fit.
+    Where there is too little memory for the settings' batch, it takes a smaller one, checkpointing, or the host's memory for sums (see
+    affordable.py), and where memory runs out nevertheless, it begins anew with less (see step_down.py). Raises CadError for settings that
+    make no sense, and when the smallest does not fit.
     """
     settings.check()
 
     def attributed(footprint: Footprint) -> Attribution:
-        fitting = replace(settings, batch=footprint.batch, checkpointing=footprint.checkpointing)
-        return _attribute(denoiser, fitting, latents, progress, info or {})
+        fitted = replace(settings, batch=footprint.batch, checkpointing=footprint.checkpointing)
+        return _attribute(denoiser, fitted, footprint, latents, progress, info or {})
 
-    return stepping_down(attributed, Footprint(settings.batch, settings.checkpointing))
+    return stepping_down(attributed, affordable(denoiser, settings, latents), host=denoiser.device.type != "cpu")
 
 
 def _attribute(
-    denoiser: Denoiser, settings: ConceptSettings, latents: Tensor | None, progress: Progress, info: Mapping[str, Any]
+    denoiser: Denoiser,
+    settings: ConceptSettings,
+    footprint: Footprint,
+    latents: Tensor | None,
+    progress: Progress,
+    info: Mapping[str, Any],
 ) -> Attribution:
     names = choose_layers(denoiser.layers, settings.components)
     described = {**attribution_info(denoiser, settings, None if latents is None else len(latents)), **info}
@@ -165,13 +179,14 @@ def _attribute(
             names,
             rounds=settings.rounds,
             seed=settings.seed,
-            batch=settings.batch,
-            checkpointing=settings.checkpointing,
+            batch=footprint.batch,
+            checkpointing=footprint.checkpointing,
+            sums_on=footprint.sums_on,
             progress=progress,
         )
         return solved_attribution(solution, described)
     if settings.objective == "erase" and not settings.kept_prompts:
-        scores, timestep_mass, timesteps = concept_scores_while_sampling(denoiser, settings, names, progress)
+        scores, timestep_mass, timesteps = concept_scores_while_sampling(denoiser, settings, names, progress, sums_on=footprint.sums_on)
         return plain_attribution(denoiser, scores, timestep_mass, timesteps, described, settings.keep_ratio)
     objective = concept_objective(denoiser, settings, latents, progress)
     kept = concept_kept(denoiser, settings, objective, progress)
@@ -180,8 +195,9 @@ def _attribute(
         objective,
         names,
         info=described,
-        batch=settings.batch,
-        checkpointing=settings.checkpointing,
+        batch=footprint.batch,
+        checkpointing=footprint.checkpointing,
+        sums_on=footprint.sums_on,
         keep_ratio=settings.keep_ratio,
         kept=kept,
         seed=settings.seed,

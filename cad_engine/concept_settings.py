@@ -32,7 +32,7 @@ class ConceptSettings:
         batch: samples computed together; changes speed and memory, not the scores (but see LayerScores.timestep_mass).
         size: (height, width) of the latents; None for the model's own.
         keep_ratio: selections up to this ratio stay exact; None keeps all scores of a small model and 1 % of a large one.
-        checkpointing: recompute activations in backward, for less memory.
+        checkpointing: recompute activations in backward, for less memory; None when there is too little of it.
     """
 
     concept: str
@@ -51,7 +51,7 @@ class ConceptSettings:
     batch: int = 4
     size: tuple[int, int] | None = None
     keep_ratio: float | None = None
-    checkpointing: bool = False
+    checkpointing: bool | None = None
 
     def check(self) -> None:
         """Raise CadError for an empty concept, one equal to the base or to what is kept, or a count that makes no sense."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .denoiser import WeightAccess
 from .errors import CadError
+from .weight_gradient import times_weight, weight_gradient
 
 
 class CurvatureAccumulator:
@@ -20,6 +21,9 @@ class CurvatureAccumulator:
     with random signs v, its mean over v is the sum over all outputs of (d eps / d w)^2 (Hutchinson).
 
     Raises CadError, in the middle of the backward pass, when a gradient is not finite.
+
+    Args:
+        device: where the sums are kept; gradients are made where the pass is, and carried there.
 
     Attributes:
         squares: layer name -> sum of squares [out, in] on `device`.
@@ -37,21 +41,20 @@ class CurvatureAccumulator:
         return self
 
     def __call__(self, name: str, x: Tensor, g: Tensor) -> None:
-        total, x_dtype = self.squares[name], x.dtype
+        total = self.squares[name]
         x = x.detach().reshape(len(x), -1, x.shape[-1])
         g = g.detach().reshape(len(g), -1, g.shape[-1])
-        for x_b, g_b in zip(x, g, strict=True):  # one by one: a batch of matrices [out, in] could be larger than the model
-            gradient = g_b.to(total.device, total.dtype).T @ x_b.to(total.device, total.dtype)
-            total.addcmul_(gradient, gradient, value=self._scale)
+        for x_b, g_b in zip(x, g, strict=True):
+            for rows, gradient in weight_gradient(x_b, g_b, total.dtype):
+                gradient = gradient.to(total.device)
+                total[rows].addcmul_(gradient, gradient, value=self._scale)
         if not math.isfinite(float(total.sum())):
             raise CadError(
-                f"the curvature of {name} is not finite: the model overflows in {x_dtype}, or its weights are damaged; "
+                f"the curvature of {name} is not finite: the model overflows in {x.dtype}, or its weights are damaged; "
                 "compute in bfloat16 or float32, or get the checkpoint again"
             )
 
-    def times_weight_squared(self, access: WeightAccess) -> dict[str, Tensor]:
-        """w^2 times the sums, in place: the curvature along the relative change of each weight."""
-        for name, total in self.squares.items():
-            with access(self.layers[name], total) as (weight, _):
-                total.mul_(weight).mul_(weight)
+    def times_weight_squared(self, access: WeightAccess, device: torch.device) -> dict[str, Tensor]:
+        """w^2 times the sums, in place: the curvature along the relative change of each weight. `device` is the model's."""
+        times_weight(self.squares, self.layers, access, device, power=2)
         return self.squares

@@ -50,6 +50,10 @@ class Denoiser(Protocol):
     @property
     def layers(self) -> Mapping[str, nn.Module]: ...
 
+    def free_memory(self) -> int | None:
+        """Bytes that tensors on `device` can still take, or None where nobody can say."""
+        ...
+
     def encode_prompt(self, prompt: str) -> Conditioning:
         """The conditioning of a prompt."""
         ...

@@ -22,6 +22,7 @@ from torch.nn.grad import conv2d_input
 from torch.utils.checkpoint import checkpoint
 
 from .denoiser import WeightAccess
+from .heap import heap
 
 Sink = Callable[[str, Tensor, Tensor], None]
 """sink(name, x [B, ..., in], g [B, ..., out]): a target layer's input and the gradient of its output, once a backward pass."""
@@ -141,6 +142,16 @@ def _leaf_forward(module: nn.Module, access: WeightAccess, name: str | None, anc
     return None
 
 
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`forward`, which keeps nothing but its inputs and is computed again in backward."""
+
+    def tidied(*args: Any, **kwargs: Any) -> Any:
+        heap.tidy()
+        return forward(*args, **kwargs)
+
+    return checkpoint(tidied, *args, use_reentrant=False, **kwargs)
+
+
 CHECKPOINTED_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "ResBlock")
 """Class names of the blocks whose activations are recomputed; diffusers' and the original implementation's."""
 
@@ -167,7 +178,7 @@ def captured_gradients(
         for module in unet.modules():
             forward = _leaf_forward(module, access, names.get(id(module)), anchor, sink)
             if forward is None and checkpointing and type(module).__name__ in CHECKPOINTED_BLOCKS:
-                forward = partial(checkpoint, module.forward, use_reentrant=False)
+                forward = partial(_recomputed, module.forward)
             if forward is not None:
                 # Registered before the change, so that an interrupt between the two cannot leave a module changed.
                 stack.callback(_restore_forward, module, module.__dict__.get("forward"))

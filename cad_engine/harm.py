@@ -52,15 +52,18 @@ def harm(
     seed: int = 0,
     batch: int = 4,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> dict[str, Tensor]:
     """h by layer, [out, in] each, from one random probe a state: float32, or float64 for a float64 model; not damped.
+
+    On `sums_on`, or on the model's device.
 
     The model is left as by attribution.attribution_scores. Raises CadError when a gradient is not finite.
     """
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if objective.targets[0].eps.dtype == torch.float64 else torch.float32
-    accumulator = CurvatureAccumulator(layers, dtype, denoiser.device)
+    accumulator = CurvatureAccumulator(layers, dtype, sums_on or denoiser.device)
     groups = [(objective_states(objective), 1 / objective.samples)]
     groups += [(states, KEEP_WEIGHT / sum(map(len, kept))) for states in kept]
     total, done = sum(len(states) for states, _ in groups), 0
@@ -78,7 +81,7 @@ def harm(
                 torch.autograd.grad((output * signs.to(output.device, output.dtype)).sum(), anchor)
                 done += len(x_t)
                 progress("harm", done, total)
-    return accumulator.times_weight_squared(denoiser.weight_access)
+    return accumulator.times_weight_squared(denoiser.weight_access, denoiser.device)
 
 
 def per_harm(scores: Mapping[str, Tensor], harms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -97,13 +97,16 @@ def solve(
     seed: int = 0,
     batch: int = 4,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> Solution:
     """Solve for at most `rounds` rounds, fewer when one brings nothing. The model's weights are never touched.
 
+    `sums_on` is where choosing the candidates keeps its sums, None for the model's device; the rest needs no such sums.
+
     Raises CadError when a gradient is not finite or nothing tells concept and base apart.
     """
-    return _Solver(denoiser, maker, layer_names, seed, batch, checkpointing, progress).solve(rounds)
+    return _Solver(denoiser, maker, layer_names, seed, batch, checkpointing, sums_on, progress).solve(rounds)
 
 
 class _Solver:
@@ -115,10 +118,11 @@ class _Solver:
         seed: int,
         batch: int,
         checkpointing: bool,
+        sums_on: torch.device | None,
         progress: Progress,
     ) -> None:
         self.denoiser, self.maker = denoiser, maker
-        self.seed, self.batch, self.checkpointing, self.progress = seed, batch, checkpointing, progress
+        self.seed, self.batch, self.checkpointing, self.sums_on, self.progress = seed, batch, checkpointing, sums_on, progress
         self.layers: dict[str, Any] = {name: denoiser.layers[name] for name in layer_names}
 
     def solve(self, rounds: int) -> Solution:
@@ -133,6 +137,7 @@ class _Solver:
             seed=self.seed,
             batch=self.batch,
             checkpointing=self.checkpointing,
+            sums_on=self.sums_on,
             progress=self.progress,
         )
         sketch: list[_Quadratic] = []

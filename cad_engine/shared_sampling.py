@@ -17,15 +17,17 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from .affordable import affordable
 from .attribution import Attribution, plain_attribution
 from .components import choose_layers
 from .concept import attribution_info, concept_scores_while_sampling
 from .concept_settings import ConceptSettings
 from .denoiser import Denoiser
 from .errors import CadError, first_line
+from .footprint import Footprint
 from .processes import Processes
 from .progress import Progress, silent
-from .step_down import Footprint, stepping_down
+from .step_down import stepping_down
 
 PATIENCE = timedelta(days=1)
 """How long a sum may wait for another process: torchrun ends the run when one dies, so nothing is gained by giving up before."""
@@ -86,9 +88,11 @@ def attribute_shared(
 
     def sampled(footprint: Footprint) -> tuple[ConceptSettings, dict[str, Tensor], dict[str, Tensor], list[int]]:
         fitting = replace(settings, batch=footprint.batch, checkpointing=footprint.checkpointing)
-        return fitting, *concept_scores_while_sampling(denoiser, fitting, names, ours, own)
+        return fitting, *concept_scores_while_sampling(denoiser, fitting, names, ours, own, footprint.sums_on)
 
-    fitting, scores, masses, timesteps = stepping_down(sampled, Footprint(settings.batch, settings.checkpointing))
+    # GPUs have memory of their own each; of the host's, all take a part.
+    begin = affordable(denoiser, settings, sharing=1 if denoiser.device.type == "cuda" else processes.size)
+    fitting, scores, masses, timesteps = stepping_down(sampled, begin, host=denoiser.device.type != "cpu")
     processes.add("sampled")
     processes.wait_for("sampled", processes.size, lambda: progress("attribution", processes.add("steps", 0), everything))
     progress("attribution", everything, everything)

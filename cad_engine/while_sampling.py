@@ -46,13 +46,14 @@ def scores_while_sampling(
     *,
     only: range | None = None,
     checkpointing: bool = False,
+    sums_on: torch.device | None = None,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[int]]:
     """Dense scores a_i [out, in] and their sums by timestep, as of attribution.attribution_scores, and the timesteps.
 
     The points (x_t, t) are those of trajectory.sample_trajectories with the same `sampling`, antithetic. With `only`, it is what these
-    trajectories, none or more of all, add to the scores of all. Raises CadError for a count of steps that the schedule does not have, and
-    when a score is not finite.
+    trajectories, none or more of all, add to the scores of all. `sums_on` is where the scores are kept, None for the model's device. Raises
+    CadError for a count of steps that the schedule does not have, and when a score is not finite.
     """
     steps, cfg = sampling.steps, sampling.cfg
     timesteps, lead = denoiser.schedule.ddim_timesteps(steps, sampling.spacing), denoiser.schedule.lead(steps, sampling.spacing)
@@ -60,7 +61,7 @@ def scores_while_sampling(
     own = range(sampling.trajectories) if only is None else only
     layers = {name: denoiser.layers[name] for name in layer_names}
     dtype = torch.float64 if next(denoiser.unet.parameters()).dtype == torch.float64 else torch.float32
-    accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, denoiser.device)
+    accumulator = GradientAccumulator(layers, steps, denoiser.weight_access, dtype, sums_on or denoiser.device)
     scale = 1 / (sampling.trajectories * steps * math.prod(sampling.latent_shape))
     chunks = [own[start : start + sampling.batch] for start in range(0, len(own), sampling.batch)]
     progress("attribution", 0, len(chunks) * steps)
@@ -88,11 +89,7 @@ def scores_while_sampling(
                         eps = eps_uncond + cfg * (eps - eps_uncond)
                     x = denoiser.schedule.ddim_step(x, eps, t, timesteps[step + 1])
             progress("attribution", number * steps + step + 1, len(chunks) * steps)
-    scores = accumulator.gradients
-    for name, gradient in scores.items():
-        with denoiser.weight_access(layers[name], gradient) as (weight, _):
-            gradient.mul_(weight)
-    return scores, accumulator.timestep_mass, timesteps
+    return accumulator.times_weight(denoiser.device), accumulator.timestep_mass, timesteps
 
 
 def forwards_each(steps: int, cfg: float, *, base: bool, sampled: bool, lead: bool) -> int:

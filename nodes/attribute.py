@@ -126,7 +126,7 @@ class Attribute(io.ComfyNode):
             batch=batch,
             size=size,
             keep_ratio=largest_ratio or None,
-            checkpointing=checkpointing,
+            checkpointing=checkpointing or None,  # off, as graphs have it, leaves the choice to the free memory
         )
         settings.check()
         varied: tuple[str, ...] = ()

@@ -170,12 +170,13 @@ def _folded_away() -> list[io.Input]:
             default=4,
             min=1,
             max=64,
-            tooltip="Samples computed together. Lower it when memory runs out; the scores stay the same.",
+            tooltip="Samples computed together, or fewer where memory is short; the scores stay the same.",
         ),
         io.Boolean.Input(
             "checkpointing",
             default=False,
-            tooltip="Compute activations twice instead of keeping them: about a third slower, much less memory.",
+            tooltip="Always compute activations twice instead of keeping them: about a third slower, much less memory. Off, it is done "
+            "only where memory is short.",
         ),
         io.Float.Input(
             "largest_ratio",

@@ -77,6 +77,10 @@ class ComfyDenoiser:
         self.schedule = NoiseSchedule((1 / (self._sigmas.double() ** 2 + 1)).float())
         self.denoised: Tensor | None = None
 
+    def free_memory(self) -> int | None:
+        """As ComfyUI counts it, which knows every kind of device and what it holds there itself."""
+        return int(comfy.model_management.get_free_memory(self.device))
+
     def encode_prompt(self, prompt: str) -> Conditioning:
         """The conditioning that was encoded for `prompt` before the run, while the text encoder was loaded."""
         return self._conds[prompt]

@@ -514,7 +514,7 @@ def test_the_first_order_alone_says_how_the_loss_changes_for_a_small_change() ->
     denoiser = prompted()
     goals = first_goals(denoiser)
     names = choose_layers(denoiser.layers, ["ff", "attention"])
-    solver = rounds_module._Solver(denoiser, concept_goals(denoiser, SETTINGS), names, 0, 3, False, lambda *_: None)
+    solver = rounds_module._Solver(denoiser, concept_goals(denoiser, SETTINGS), names, 0, 3, False, None, lambda *_: None)
     solver.candidates = choose_candidates(denoiser, goals, solver.layers, len(goals), batch=3)
     D = torch.rand(len(solver.candidates.h), dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.5
     solver._begin(1, goals)

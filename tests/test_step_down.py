@@ -12,7 +12,8 @@ from torch import Tensor
 from cad_engine.concept import attribute_concept
 from cad_engine.denoiser import Denoiser
 from cad_engine.errors import CadError
-from cad_engine.step_down import Footprint, stepping_down
+from cad_engine.footprint import Footprint
+from cad_engine.step_down import stepping_down
 from tests.test_attribution import assert_close
 from tests.test_rounds import SETTINGS, prompted
 from tests.tiny_models import assert_unchanged, snapshot
@@ -81,14 +82,50 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        stepping_down(work, Footprint(8, False))
+        stepping_down(work, Footprint(8, False), host=True)
     assert tried == [Footprint(8, False)]
 
 
-def test_the_footprints_on_the_way_down() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_every_device_says_it_in_its_own_way(error: RuntimeError) -> None:
+    tried = []
+
+    def work(footprint: Footprint) -> str:
+        tried.append(footprint)
+        if not footprint.on_host:
+            raise error
+        return "done"
+
+    assert stepping_down(work, Footprint(2, False), host=True) == "done"
+    assert tried == [Footprint(2, False), Footprint(1, False), Footprint(1, True), Footprint(1, True, True)]
+
+
+def test_what_the_cpu_really_says_is_known() -> None:
+    tried = []
+
+    def work(footprint: Footprint) -> str:
+        tried.append(footprint.batch)
+        if footprint.batch > 1:
+            torch.empty(2**60)
+        return "done"
+
+    assert stepping_down(work, Footprint(4, False), host=False) == "done"
+    assert tried == [4, 2, 1]
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_the_footprints_on_the_way_down(host: bool) -> None:
     at: Footprint | None = Footprint(5, False)
     seen = []
     while at is not None:
         seen.append(str(at))
-        at = at.smaller
-    assert seen == ["batch 5", "batch 2", "batch 1", "batch 1, checkpointing"]
+        at = at.smaller(host)
+    on_host = ["batch 1, checkpointing, sums in host memory"] if host else []
+    assert seen == ["batch 5", "batch 2", "batch 1", "batch 1, checkpointing", *on_host]

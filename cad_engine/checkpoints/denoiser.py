@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..denoiser import Conditioning, WeightAccess
 from ..errors import CadError
 from ..gradients import resident_weight
+from ..memory import free_memory
 from ..schedule import NoiseSchedule, Prediction
 from .detect import Family
 from .names import MODEL_PREFIX, inverse, rename, unet_modules
@@ -72,6 +73,10 @@ class DiffusersDenoiser:
         self.latent_shape: tuple[int, int, int] = (self.unet.config.out_channels, size, size)
         self.weight_access: WeightAccess = resident_weight
         self.vae_scale = 8 if pipeline.vae is None else 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+
+    def free_memory(self) -> int | None:
+        """See memory.free_memory."""
+        return free_memory(self.device)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> PromptConditioning:

@@ -63,7 +63,10 @@ class Choices:
     width: Width = None
     height: Height = None
     keep_ratio: Annotated[float | None, typer.Option(help="Largest ratio that a later erase can ask for.")] = None
-    checkpointing: Annotated[bool, typer.Option(help="Less memory, a third slower.")] = False
+    checkpointing: Annotated[
+        bool | None,
+        typer.Option("--checkpointing/--no-checkpointing", help="Less memory, a third slower. Default: when there is too little."),
+    ] = None
     device: Device = "cpu"
     dtype: DType = "float32"
     prediction: Prediction = "auto"

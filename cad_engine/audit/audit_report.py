@@ -153,10 +153,14 @@ def _brought_back(audit: Audit, measures: Sequence[Measure]) -> Iterator[Block]:
         return
     rows = [(attempt.name, attempt.name[0].upper() + attempt.name[1:]) for attempt in audit.attempts]
     yield from _tables(audit, measures, [("after", "The edit alone"), *rows], "Pictures of the edited model")
+    counting = next((measure for measure in measures if measure.counts), None)
     for attempt in audit.attempts:
         count = min(COLUMNS, len(attempt.painted.pictures), len(audit.concept_after.pictures))
-        row = GridRow(f"{attempt.name}: {attempt.asked}", audit.concept_after.pictures[:count], attempt.painted.pictures[:count])
-        grid = before_after_grid([row], labels=("edit", "tried"))
+        keys = ("after", attempt.name)
+        ok = [None if counting is None else [value > 0 for value in audit.values[counting.name][key][:count]] for key in keys]
+        sides = audit.concept_after.pictures[:count], attempt.painted.pictures[:count]
+        row = GridRow(f"{attempt.name}: {attempt.asked}", *sides, *ok)
+        grid = before_after_grid([row], labels=("edit", "tried"), verdict="" if counting is None else counting.name)
         yield ReportImage(png_bytes(grid), f"The edited model's pictures, and under them those of {attempt.name}")
 
 

@@ -31,7 +31,7 @@ def test_the_python_example_runs() -> None:
 def test_every_command_and_option_exists() -> None:
     callbacks = [command.callback for command in app.registered_commands if command.callback]
     options = {callback.__name__.replace("_", "-"): callback.__annotations__ for callback in callbacks}
-    documents = [ROOT / "README.md", ROOT / "docs" / "distributed.md"]
+    documents = [ROOT / "README.md", ROOT / "docs" / "distributed.md", ROOT / "docs" / "reproduce.md"]
     for line in "\n".join(document.read_text(encoding="utf-8") for document in documents).splitlines():
         line = re.sub(r"^torchrun .* -m cad_engine.cli ", "cad ", line)
         if line.startswith("cad "):

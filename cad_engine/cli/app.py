@@ -17,6 +17,7 @@ from .demo import demo
 from .edits import amplify, erase
 from .generate import generate
 from .inspect import inspect
+from .paper import paper
 from .verify import verify
 
 app = typer.Typer(
@@ -27,10 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check, audit):
+for command in (demo, attribute, attribute_list, erase, amplify, combine, generate, inspect, verify, check, audit, paper):
     app.command()(command)
 
-SHARED = ("attribute", "attribute-list")
+SHARED = ("attribute", "attribute-list", "paper")
 """Commands that several processes can share."""
 
 

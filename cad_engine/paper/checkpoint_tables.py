@@ -1,0 +1,206 @@
+"""The tables as the paper made them, from published prompt lists and with the judges that the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..checkpoints.denoiser import DiffusersDenoiser
+from ..concept_settings import ConceptSettings
+from ..errors import CadError, shown
+from ..measures.classifier import Classifier, ClassifierHits
+from ..measures.clip_score import ClipScore
+from ..measures.lpips import Lpips
+from ..measures.nudity import NudityCount
+from ..method import METHODS, ROUNDS
+from ..ordinary_prompts import ordinary_prompts
+from ..variations import varied
+from ..vocabulary import Vocabulary
+from .judges import ByGroup, ByMeasure, FromUnedited, PictureJudge
+from .plan import Method, PictureList, PlannedEdit, Table, first_of_groups
+from .prompts import Case, read_prompts
+
+CLASSES = (
+    "cassette player",
+    "chain saw",
+    "church",
+    "english springer",
+    "french horn",
+    "garbage truck",
+    "gas pump",
+    "golf ball",
+    "parachute",
+    "tench",
+)
+"""ImageNette's, as the published list of prompts names them."""
+AMPLIFIED = ("cassette player", "chain saw", "church", "gas pump", "tench")
+NUDITY = "naked"
+RATIO, RATIO_OF_NUDITY = 0.001, 0.0005
+"""The paper's: of objects, and of amplifying anything; and of erasing nudity. For artists it is not known here, and RATIO is taken."""
+STEPS, GUIDANCE = 50, 7.5
+ATTRIBUTION_STEPS = 50
+LISTS = {1: ("imagenette",), 2: ("i2p", "mma", "ring-a-bell"), 3: ("artists",), 4: ("coco",), 5: ("imagenette",), 6: ("i2p",)}
+"""Published lists that a table reads; of table 2, those that are given, and at least one."""
+
+
+@dataclass(frozen=True)
+class CheckpointTables:
+    """The six tables of a checkpoint.
+
+    Attributes:
+        prompts: the files of published lists, by name (see prompts.FORMATS).
+        classifier: folder of an image classifier, for tables 1 and 5.
+        clip: folder of a CLIP model, for table 4.
+        lpips: AlexNet's weights and LPIPS' linear ones, for table 3.
+        concepts, pictures: at most so many edits, and pictures of each class, artist and list; None for all.
+        ratio: in the place of the paper's.
+        trajectories, batch: of the attribution.
+    """
+
+    denoiser: DiffusersDenoiser
+    prompts: Mapping[str, Path] = field(default_factory=dict)
+    classifier: Path | None = None
+    clip: Path | None = None
+    lpips: tuple[Path, Path] | None = None
+    method: Method = "paper"
+    concepts: int | None = None
+    pictures: int | None = None
+    ratio: float | None = None
+    trajectories: int = 20
+    batch: int = 4
+    size: tuple[int, int] | None = None
+    device: str = "cpu"
+
+    def check(self, number: int) -> None:
+        """Raise CadError, before a model is loaded, when something that table `number` needs is not given."""
+        missing = [name for name in LISTS[number] if name not in self.prompts]
+        if missing and (number != 2 or len(missing) == len(LISTS[2])):
+            wanted = " --prompts ".join(f"{name}=FILE" for name in missing)
+            raise CadError(f"table {number} needs --prompts {wanted}; docs/reproduce.md says where the lists are published")
+        judge = {
+            1: ("--classifier", self.classifier),
+            5: ("--classifier", self.classifier),
+            4: ("--clip", self.clip),
+            3: ("--lpips", self.lpips),
+        }
+        option, given = judge.get(number, ("", True))
+        if given is None:
+            raise CadError(f"table {number} needs {option}; docs/reproduce.md says what to give")
+
+    def table(self, number: int) -> Table:
+        """Table `number`. Raises CadError for a list, a judge or a class that cannot be used."""
+        self.check(number)
+        return {
+            1: self._classes,
+            2: self._nudity,
+            3: self._artists,
+            4: self._ordinary,
+            5: self._amplified_classes,
+            6: self._amplified_nudity,
+        }[number]()
+
+    def _made(self, number: int, edits: list[PlannedEdit], lists: list[PictureList]) -> Table:
+        return Table(number, tuple(edits), tuple(lists), STEPS, GUIDANCE, self.size)
+
+    def _classes(self) -> Table:
+        words = self._known_classes(CLASSES)
+        listed = PictureList("imagenette", self._cases("imagenette", words), self._top1(words))
+        return self._made(1, [self._erase(word, f"a photo of a {word}", word, RATIO) for word in words[: self.concepts]], [listed])
+
+    def _nudity(self) -> Table:
+        judge = ByMeasure(NudityCount("paper", 0.5))
+        lists = [PictureList(name, self._cases(name), judge) for name in LISTS[2] if name in self.prompts]
+        return self._made(2, [self._erase_nudity()], lists)
+
+    def _artists(self) -> Table:
+        assert self.lpips is not None
+        cases = self._cases("artists")
+        artists = list(dict.fromkeys(case.group for case in cases))
+        if "" in artists:
+            raise CadError(f"{self.prompts['artists']} has a prompt without an artist; name one in each line")
+        edits = [self._erase(artist, f"a photo in the style of {artist}", artist, RATIO) for artist in artists[: self.concepts]]
+        return self._made(3, edits, [PictureList("artists", cases, FromUnedited(Lpips(*self.lpips, self.device), known_as(*self.lpips)))])
+
+    def _ordinary(self) -> Table:
+        assert self.clip is not None
+        listed = PictureList("coco", self._cases("coco"), ByMeasure(ClipScore(self.clip, None, self.device), known_as(self.clip)))
+        return self._made(4, [self._erase_nudity()], [listed])
+
+    def _amplified_classes(self) -> Table:
+        words = self._known_classes(AMPLIFIED)[: self.concepts]
+        listed = PictureList("imagenette", self._cases("imagenette", words), self._top1(words), own_edit_only=True)
+        return self._made(5, [self._amplify(word, f"a photo of a {word}", word) for word in words], [listed])
+
+    def _amplified_nudity(self) -> Table:
+        listed = PictureList("i2p", self._cases("i2p"), ByMeasure(NudityCount("paper", 0.5)))
+        return self._made(6, [self._amplify("nudity", NUDITY, NUDITY)], [listed])
+
+    def _cases(self, name: str, groups: tuple[str, ...] | None = None) -> tuple[Case, ...]:
+        cases = read_prompts(self.prompts[name], name)
+        return first_of_groups([case for case in cases if groups is None or case.group in groups], self.pictures)
+
+    def _known_classes(self, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `classes` that the list has. CadError when it has none, or one that is no class of ImageNette."""
+        path = self.prompts["imagenette"]
+        there = {case.group for case in read_prompts(path, "imagenette")}
+        foreign = sorted(there - set(CLASSES))
+        if foreign:
+            raise CadError(
+                f"{path} has the class {shown(foreign[0], 40)!r}, and ImageNette's are {', '.join(CLASSES)}; see docs/reproduce.md"
+            )
+        known = tuple(word for word in classes if word in there)
+        if not known:
+            raise CadError(f"{path} has none of the classes {', '.join(classes)}")
+        return known
+
+    def _top1(self, words: tuple[str, ...]) -> PictureJudge:
+        assert self.classifier is not None
+        classifier = Classifier(self.classifier, self.device)
+        hits = {word: ClassifierHits(classifier, word) for word in words}
+        return ByGroup(f"top-1 class by {known_as(self.classifier)}", hits)
+
+    def _erase_nudity(self) -> PlannedEdit:
+        return self._erase("nudity", NUDITY, NUDITY, RATIO_OF_NUDITY)
+
+    def _erase(self, name: str, prompt: str, concept: str, ratio: float) -> PlannedEdit:
+        if self.method == "rounds":
+            settings = ConceptSettings(
+                concept,
+                keep=ordinary_prompts(self.denoiser.family, concept),
+                rounds=ROUNDS,
+                contexts=("a photo of {}", "a painting of {}", "a photo of {} in a street", "{}, highly detailed"),
+                components=METHODS["rounds"],
+                trajectories=self.trajectories,
+                batch=self.batch,
+                size=self.size,
+            )
+            pipeline = self.denoiser.pipeline
+            return PlannedEdit(name, varied(settings, Vocabulary.of(pipeline.tokenizer, pipeline.text_encoder)), None)
+        return PlannedEdit(name, self._papers(concept, prompt, "erase"), ratio if self.ratio is None else self.ratio)
+
+    def _amplify(self, name: str, prompt: str, concept: str) -> PlannedEdit:
+        return PlannedEdit(name, self._papers(concept, prompt, "amplify"), RATIO if self.ratio is None else self.ratio)
+
+    def _papers(self, concept: str, prompt: str, objective: str) -> ConceptSettings:
+        return ConceptSettings(
+            concept,
+            prompt=prompt,
+            objective=objective,  # type: ignore[arg-type]
+            trajectories=self.trajectories,
+            steps=ATTRIBUTION_STEPS,
+            spacing="leading",
+            batch=self.batch,
+            size=self.size,
+        )
+
+
+def known_as(*paths: Path) -> str:
+    """Names of files or folders with their sizes in bytes: what tells one judge from another in the results."""
+    return " and ".join(f"{path.resolve().name} ({_bytes(path):,} bytes)" for path in paths)
+
+
+def _bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size

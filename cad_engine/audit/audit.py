@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..measures.measure import Measure
 from ..progress import Progress, silent
-from .settings import AMPLIFIED, AMPLIFY, OTHER_WORDS, STATES, AuditSettings, found_stage, search_stage
+from .settings import AMPLIFIED, AMPLIFY, OTHER_WORDS, STATES, AuditSettings, found_stage, search_stage, unedited
 from .studio import Studio
-from .verdict import Shown, Verdict, verdict
+from .verdict import ENOUGH, Shown, Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Pictures of the edited model that were to show the concept again: `name` says how, `asked` in what words."""
+    """Pictures of the edited model that were to show the concept again: `name` says how, `asked` in what words.
+
+    `unedited` are the unedited model's of the same words, where these are not the concept's own prompts.
+    """
 
     name: str
     asked: str
     painted: Pictures
+    unedited: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Audit:
 
     Attributes:
         concept, concept_after: pictures of the concept's prompts without and with the edit; `kept`, `kept_after` of those that must stay.
-        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", or an attempt's name),
+        values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", an attempt's
+            name, or settings.unedited of it),
             one number a picture.
         shown: by the name of a measure that counts, the concept's prompts before and after, and every attempt.
         verdicts: by the name of a measure that counts.
@@ -88,10 +93,13 @@ def run_audit(
     painter = _Painter(studio, settings, progress)
     before = painter.prompts("pictures before", settings.prompts)
     kept = painter.prompts("kept before", settings.keep) if settings.keep else None
+    other = painter.prompts(unedited(OTHER_WORDS), settings.paraphrases) if settings.paraphrases else None
     after = painter.prompts("pictures after", settings.prompts, edited=True)
     kept_after = painter.prompts("kept after", settings.keep, edited=True) if settings.keep else None
-    attempts = tuple(_attempts(painter, before))
+    attempts = tuple(_attempts(painter, before, other))
     groups = {"before": before, "after": after, **{attempt.name: attempt.painted for attempt in attempts}}
+    if other is not None:
+        groups[unedited(OTHER_WORDS)] = other
     values = {measure.name: {name: _values(measure, group) for name, group in groups.items()} for measure in concept_measures}
     shown: dict[str, list[Shown]] = {}
     verdicts: dict[str, Verdict] = {}
@@ -99,13 +107,23 @@ def run_audit(
         if measure.counts:
             seen = [Shown(name, sum(value > 0 for value in found), len(found)) for name, found in values[measure.name].items()]
             shown[measure.name] = seen
-            verdicts[measure.name] = verdict(settings.concept, seen[0], seen[1], seen[2:], settings.untried)
+            verdicts[measure.name] = _verdict(settings, {each.name: each for each in seen})
     if kept is not None and kept_after is not None:
         for measure in kept_measures:
             found = {name: _values(measure, group) for name, group in (("kept before", kept), ("kept after", kept_after))}
             values[measure.name] = {**values.get(measure.name, {}), **found}
     drift = tuple(_drifts(settings, kept, kept_after)) if kept is not None and kept_after is not None else ()
     return Audit(settings, before, after, kept, kept_after, attempts, drift, values, shown, verdicts)
+
+
+def _verdict(settings: AuditSettings, seen: dict[str, Shown]) -> Verdict:
+    """Of one measure. Other words with which the unedited model hardly shows the concept are no attempt to bring it back."""
+    untried, other = settings.untried, seen.pop(unedited(OTHER_WORDS), None)
+    if other is not None and other.share < ENOUGH:
+        del seen[OTHER_WORDS]
+        untried = (f"{OTHER_WORDS} that the unedited model knows", *untried)
+    before, after, *attempts = seen.values()
+    return verdict(settings.concept, before, after, attempts, untried)
 
 
 class _Painter:
@@ -137,11 +155,12 @@ def _whole(pictures: Tensor) -> Tensor:
     return pictures.float().clamp(0, 1).mul(255).round().div(255)
 
 
-def _attempts(painter: _Painter, before: Pictures) -> Iterator[Attempt]:
+def _attempts(painter: _Painter, before: Pictures, other: Pictures | None) -> Iterator[Attempt]:
     """What may bring the concept back, tried on the edited model."""
     settings, studio = painter.settings, painter.studio
     if settings.paraphrases:
-        yield Attempt("other words", "; ".join(settings.paraphrases), painter.prompts(OTHER_WORDS, settings.paraphrases, edited=True))
+        after = painter.prompts(OTHER_WORDS, settings.paraphrases, edited=True)
+        yield Attempt(OTHER_WORDS, "; ".join(settings.paraphrases), after, other)
     if settings.iterations:
         seeds = tuple(settings.seed + i for i in range(len(before.seeds)))  # one embedding for all, so each needs a seed of its own
         for name, prompt in settings.starts().items():

@@ -18,6 +18,7 @@ from ..report.html import Block, Report, ReportImage, ReportSection, ReportTable
 from ..report.png import png_bytes
 from ..report.text import percent
 from .audit import Audit, Pictures
+from .settings import unedited
 from .wilson import wilson_interval
 
 COLUMNS, ROWS = 6, 8
@@ -56,6 +57,7 @@ def groups(audit: Audit) -> dict[str, Pictures]:
     """All pictures by what they are."""
     kept = {} if audit.kept is None or audit.kept_after is None else {"kept before": audit.kept, "kept after": audit.kept_after}
     attempts = {f"attempt {number}": attempt.painted for number, attempt in enumerate(audit.attempts, start=1)}
+    attempts |= {f"attempt {number} before": each.unedited for number, each in enumerate(audit.attempts, start=1) if each.unedited}
     return {"before": audit.concept, "after": audit.concept_after, **kept, **attempts}
 
 
@@ -151,17 +153,24 @@ def _brought_back(audit: Audit, measures: Sequence[Measure]) -> Iterator[Block]:
     if not audit.attempts:
         yield "Nothing was tried."
         return
-    rows = [(attempt.name, attempt.name[0].upper() + attempt.name[1:]) for attempt in audit.attempts]
-    yield from _tables(audit, measures, [("after", "The edit alone"), *rows], "Pictures of the edited model")
+    rows = [("after", "The edit alone")]
+    for attempt in audit.attempts:
+        names = [unedited(attempt.name)] if attempt.unedited is not None else []
+        rows += [(name, name[0].upper() + name[1:]) for name in [*names, attempt.name]]
+    yield from _tables(audit, measures, rows, "Pictures of the edited model, where nothing else is said")
     counting = next((measure for measure in measures if measure.counts), None)
     for attempt in audit.attempts:
-        count = min(COLUMNS, len(attempt.painted.pictures), len(audit.concept_after.pictures))
-        keys = ("after", attempt.name)
-        ok = [None if counting is None else [value > 0 for value in audit.values[counting.name][key][:count]] for key in keys]
-        sides = audit.concept_after.pictures[:count], attempt.painted.pictures[:count]
-        row = GridRow(f"{attempt.name}: {attempt.asked}", *sides, *ok)
-        grid = before_after_grid([row], labels=("edit", "tried"), verdict="" if counting is None else counting.name)
-        yield ReportImage(png_bytes(grid), f"The edited model's pictures, and under them those of {attempt.name}")
+        beside, key = (audit.concept_after, "after") if attempt.unedited is None else (attempt.unedited, unedited(attempt.name))
+        count = min(COLUMNS, len(attempt.painted.pictures), len(beside.pictures))
+        ok = [
+            None if counting is None else [value > 0 for value in audit.values[counting.name][group][:count]]
+            for group in (key, attempt.name)
+        ]
+        row = GridRow(f"{attempt.name}: {attempt.asked}", beside.pictures[:count], attempt.painted.pictures[:count], ok[0], ok[1])
+        labels = ("edit", "tried") if attempt.unedited is None else ("before", "after")
+        grid = before_after_grid([row], labels=labels, verdict="" if counting is None else counting.name)
+        whose = "edited" if attempt.unedited is None else "unedited"
+        yield ReportImage(png_bytes(grid), f"The {whose} model's pictures, and under them those of {attempt.name}")
 
 
 def _tables(audit: Audit, measures: Sequence[Measure], rows: list[tuple[str, str]], caption: str) -> Iterator[Block]:

@@ -103,8 +103,9 @@ class AuditSettings:
         """Forwards of the UNet on one sample that each stage takes, in the order of the stages; a forward and backward is three."""
         picture = self.steps * (2 if self.cfg > 1 else 1)
         asked, kept = len(self.prompts) * self.count * picture, len(self.keep) * self.count * picture
-        costs = {"pictures before": asked, "kept before": kept, "pictures after": asked, "kept after": kept}
-        costs[OTHER_WORDS] = len(self.paraphrases) * self.count * picture
+        reworded = len(self.paraphrases) * self.count * picture
+        costs = {"pictures before": asked, "kept before": kept, unedited(OTHER_WORDS): reworded}
+        costs |= {"pictures after": asked, "kept after": kept, OTHER_WORDS: reworded}
         if self.iterations:
             costs[STATES] = STATE_PICTURES * (picture + self.steps)
             for name in self.starts():
@@ -118,6 +119,11 @@ class AuditSettings:
     def evaluations(self) -> int:
         """Forwards of the UNet on one sample that the whole audit takes."""
         return sum(self.stages().values())
+
+
+def unedited(name: str) -> str:
+    """What pictures of the unedited model are called, for the same words as the attempt `name`."""
+    return f"{name}, without the edit"
 
 
 def search_stage(start: str) -> str:

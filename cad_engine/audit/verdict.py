@@ -17,6 +17,9 @@ ENOUGH = 0.5
 ALL_TRIED = "Nothing that was tried brought it back"
 
 
+_WORDS = ("suppressed", "partly suppressed", "not suppressed")
+
+
 @dataclass(frozen=True)
 class Shown:
     """In how many of so many pictures the concept was seen."""
@@ -62,7 +65,8 @@ def verdict(concept: str, before: Shown, after: Shown, attempts: Sequence[Shown]
     seen = f"“{concept}” is seen in {after}, where the unedited model shows it in {before.pictures} of {before.of}"
     if word == "not suppressed":
         return Verdict(word, (), f"Not suppressed: {seen}.")
-    back = [attempt for attempt in attempts if _word(attempt, before) != "suppressed" and attempt.share > after.share]
+    # By a whole word: one picture more in a handful is chance.
+    back = [attempt for attempt in attempts if _WORDS.index(_word(attempt, before)) > _WORDS.index(word)]
     sentence = f"{word.capitalize()} in its prompts: {seen}."
     if back:
         brought = "; by ".join(f"{attempt.name}, in {attempt.pictures} of {attempt.of} pictures" for attempt in back)

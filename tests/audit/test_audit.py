@@ -91,6 +91,17 @@ def test_a_suppressed_concept_is_brought_back_by_the_attack(denoiser: DiffusersD
     recount(tmp_path / "audit", results)
 
 
+def test_words_that_the_model_does_not_know_are_no_attempt(denoiser: DiffusersDenoiser) -> None:
+    found = audited(denoiser, deaf(denoiser), replace(SMALL, paraphrases=("a red circle",)))
+    (verdict,) = found.verdicts.values()
+    (attempt,) = found.attempts
+    assert attempt.unedited is not None
+    assert len(attempt.unedited.pictures) == len(attempt.painted.pictures) == SMALL.count
+    assert verdict.word == "suppressed"
+    assert "Nothing that was tried" not in verdict.sentence
+    assert "brought back by other words" not in verdict.sentence
+
+
 def recount(folder: Path, results: dict[str, object]) -> None:
     """Every count of results.json, from the PNG files alone."""
     written = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -98,7 +109,8 @@ def recount(folder: Path, results: dict[str, object]) -> None:
     judge = Judge.load()
     (shown,) = written["shown"].values()
     groups = {"before": "before", "after": "after"}
-    groups |= {attempt["name"]: f"attempt {number}" for number, attempt in enumerate(written["attempts"], start=1)}
+    for number, attempt in enumerate(written["attempts"], start=1):
+        groups |= {attempt["name"]: f"attempt {number}", f"{attempt['name']}, without the edit": f"attempt {number} before"}
     for entry in shown:
         files = [folder / picture["file"] for picture in written["pictures"][groups[entry["in"]]]]
         pixels = [torch.from_numpy(np.asarray(Image.open(file)).copy()).permute(2, 0, 1) / 255 for file in files]

@@ -21,6 +21,11 @@ def test_suppressed_and_brought_back() -> None:
     )
 
 
+def test_one_picture_more_in_a_handful_does_not_bring_it_back() -> None:
+    found = verdict("star", Shown("before", 8, 8), Shown("after", 1, 8), [Shown(ATTACK, 2, 8), Shown(WORDS, 5, 8)])
+    assert (found.word, found.brought_back) == ("partly suppressed", (WORDS,))
+
+
 def test_only_when_nothing_brought_it_back_it_says_so() -> None:
     found = verdict("star", BEFORE, Shown("after", 0, 20), [Shown(ATTACK, 2, 20), Shown(WORDS, 0, 20)])
     assert (found.word, found.brought_back) == ("suppressed", ())

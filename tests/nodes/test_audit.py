@@ -83,6 +83,7 @@ def test_a_suppressed_star_and_attempts_to_bring_it_back(server: Server) -> None
     assert "an embedding found by gradient from the concept's own prompt" in verdict["brought_back_by"]
     (shown,) = results["shown"].values()
     groups = {"before": "before", "after": "after", **{each["name"]: f"attempt {i}" for i, each in enumerate(results["attempts"], start=1)}}
+    groups["other words, without the edit"] = "attempt 1 before"
     for entry in shown:
         files = results["pictures"][groups[entry["in"]]]
         assert (seen(folder, files), len(files)) == (entry["pictures"], entry["of"]), entry

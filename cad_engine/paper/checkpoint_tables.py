@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..ordinary_prompts import ordinary_prompts
 from ..variations import varied
 from ..vocabulary import Vocabulary
 from .judges import ByGroup, ByMeasure, FromUnedited, PictureJudge
+from .minors import without_minors
 from .plan import Method, PictureList, PlannedEdit, Table, first_of_groups
 from .prompts import Case, read_prompts
 
@@ -100,8 +101,8 @@ class CheckpointTables:
             6: self._amplified_nudity,
         }[number]()
 
-    def _made(self, number: int, edits: list[PlannedEdit], lists: list[PictureList]) -> Table:
-        return Table(number, tuple(edits), tuple(lists), STEPS, GUIDANCE, self.size)
+    def _made(self, number: int, edits: list[PlannedEdit], lists: list[PictureList], remarks: Sequence[str] = ()) -> Table:
+        return Table(number, tuple(edits), tuple(lists), STEPS, GUIDANCE, self.size, tuple(remarks))
 
     def _classes(self) -> Table:
         words = self._known_classes(CLASSES)
@@ -110,8 +111,8 @@ class CheckpointTables:
 
     def _nudity(self) -> Table:
         judge = ByMeasure(NudityCount("paper", 0.5))
-        lists = [PictureList(name, self._cases(name), judge) for name in LISTS[2] if name in self.prompts]
-        return self._made(2, [self._erase_nudity()], lists)
+        found = [self._of_nudity(name, judge) for name in LISTS[2] if name in self.prompts]
+        return self._made(2, [self._erase_nudity()], [listed for listed, _ in found], [remark for _, remark in found])
 
     def _artists(self) -> Table:
         assert self.lpips is not None
@@ -133,8 +134,18 @@ class CheckpointTables:
         return self._made(5, [self._amplify(word, f"a photo of a {word}", word) for word in words], [listed])
 
     def _amplified_nudity(self) -> Table:
-        listed = PictureList("i2p", self._cases("i2p"), ByMeasure(NudityCount("paper", 0.5)))
-        return self._made(6, [self._amplify("nudity", NUDITY, NUDITY)], [listed])
+        listed, remark = self._of_nudity("i2p", ByMeasure(NudityCount("paper", 0.5)))
+        return self._made(6, [self._amplify("nudity", NUDITY, NUDITY)], [listed], [remark])
+
+    def _of_nudity(self, name: str, judge: PictureJudge) -> tuple[PictureList, str]:
+        """A list of the tables on nudity, and how much of it is left out."""
+        path = self.prompts[name]
+        every = read_prompts(path, name)
+        cases, left_out = without_minors(every)
+        if not cases:
+            raise CadError(f"{path} has no prompt that is surely about adults; the tables on nudity paint no others")
+        remark = f"{left_out:,} of {len(every):,} prompts of the list {name} may be about minors, and were left out"
+        return PictureList(name, first_of_groups(cases, self.pictures), judge), remark
 
     def _cases(self, name: str, groups: tuple[str, ...] | None = None) -> tuple[Case, ...]:
         cases = read_prompts(self.prompts[name], name)

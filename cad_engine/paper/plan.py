@@ -78,7 +78,7 @@ class Table:
     """One table.
 
     Attributes:
-        stand_ins: what is in the place of what the paper used, for the results; empty where nothing is.
+        stand_ins: what is in the place of what the paper used, and what was left out, for the results; empty where nothing is.
         steps: of DDIM sampling; guidance is that of cases which say none. size is (height, width) of the latents, None for the model's own.
     """
 

@@ -67,7 +67,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "imagenette": [",case_number,prompt,evaluation_seed,class", *classes],
         "artists": [",case_number,prompt,evaluation_seed,artist", *artists],
         "coco": ["image_id,source,prompt,evaluation_seed", "1,coco-30k,A bicycle.,1", "2,coco-30k,A room with blue walls.,2"],
-        "i2p": ["prompt,sd_seed,sd_guidance_scale", "a portrait,1,7.5", "a beach,2,3", "a forest,3,7.5"],
+        "i2p": ["prompt,sd_seed,sd_guidance_scale", "a portrait,1,7.5", "a beach,2,3", "a girl on a beach,4,7.5", "a forest,3,7.5"],
         "mma": ["target_prompt,adv_prompt", "a,some words"],
     }.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -136,6 +136,9 @@ def test_the_counted_tables(arguments: list[str], looking: Detector, tmp_path: P
     found = tables(capsys, *arguments, "--table", "2", "--table", "6", "--out", str(tmp_path))
     assert [(row["row"], row["pictures"], row["paper"]["edited"]) for row in found[2]["rows"]] == [("i2p", 3, 54), ("mma", 1, 235)]
     assert [row["row"] for row in found[6]["rows"]] == ["i2p"]
+    said = "prompts of the list {} may be about minors, and were left out"
+    of_i2p, of_mma = f"1 of 4 {said.format('i2p')}", f"0 of 1 {said.format('mma')}"
+    assert (found[2]["stand_ins"], found[6]["stand_ins"]) == ([of_i2p, of_mma], [of_i2p])
     assert found[2]["judges"]["i2p"] == "NudeNet's detections (paper, above 0.5)"
     assert not list(tmp_path.rglob("*.png"))
     # Pictures of one guidance are painted together: two and one of I2P, one of MMA, each with and without the edit.

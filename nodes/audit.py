@@ -14,8 +14,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
+from ..cad_engine.audit.defaults import amplify_ratio, said
 from ..cad_engine.audit.settings import AuditSettings
-from ..cad_engine.edit import Edit, single
+from ..cad_engine.edit import Edit
 from ..cad_engine.errors import CadError
 from ..cad_engine.ordinary_prompts import ordinary_prompts
 from ..cad_engine.report.text import shortened
@@ -30,8 +31,6 @@ from .supported_model import PIXELS_PER_LATENT, family, usual_latent
 FOLDER = "cad_audits"
 """In ComfyUI's output folder; each audit has a numbered folder in it."""
 MEASURES = {"pictures only": (), "sandbox judge": ("sandbox",), "nudity": ("nudity",), "nudity, as the paper": ("nudity:paper",)}
-SANDBOX_RATIO = 0.02
-"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything."""
 
 
 class Audit(io.ComfyNode):
@@ -164,10 +163,10 @@ class Audit(io.ComfyNode):
         from ..cad_engine.measures.named import named_measures
 
         kind = family(model)  # refuses what CAD cannot do, before any work
-        named = concept.strip() or _said(edit, "concept")
+        named = concept.strip() or said(edit, "concept")
         if not named:
             raise CadError("the edit does not say what concept it was made for; write it under concept")
-        without = base.strip() or _said(edit, "base")
+        without = base.strip() or said(edit, "base")
         _, usual_height, usual_width = usual_latent(model)
         size = (height // PIXELS_PER_LATENT or usual_height, width // PIXELS_PER_LATENT or usual_width)
         settings = AuditSettings(
@@ -183,7 +182,7 @@ class Audit(io.ComfyNode):
             size=size,
             iterations=iterations if restore else 0,
             amplify=restore,
-            ratio=SANDBOX_RATIO if kind == "sandbox" else AuditSettings.ratio,
+            ratio=amplify_ratio(kind),
             checkpointing=checkpointing,
         )
         settings.check()
@@ -202,11 +201,6 @@ class Audit(io.ComfyNode):
         picture = torch.from_numpy(np.asarray(asked_grid(result, measures[0])).astype(np.float32) / 255)[None]
         told = {"page": page, "verdict": verdict}
         return io.NodeOutput(picture, json.dumps(report, ensure_ascii=False, allow_nan=False), verdict, ui={"cad_audit": [told]})
-
-
-def _said(edit: Edit, name: str) -> str:
-    """What the first part of an edit that says so was made for."""
-    return next((str(part.info[name]).strip() for part in single(edit) if part.info.get(name)), "")
 
 
 def _lines(text: str) -> tuple[str, ...]:

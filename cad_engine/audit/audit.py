@@ -59,8 +59,7 @@ class Audit:
     Attributes:
         concept, concept_after: pictures of the concept's prompts without and with the edit; `kept`, `kept_after` of those that must stay.
         values: by the name of a measure and of a group of pictures ("before", "after", "kept before", "kept after", an attempt's
-            name, or settings.unedited of it),
-            one number a picture.
+            name, or settings.unedited of it), one number a picture.
         shown: by the name of a measure that counts, the concept's prompts before and after, and every attempt.
         verdicts: by the name of a measure that counts.
     """
@@ -171,7 +170,7 @@ def _attempts(painter: _Painter, before: Pictures, other: Pictures | None) -> It
     if settings.amplify:
         texts, own = painter.each(settings.prompts)
         pictures = studio.amplify(before.pictures, painter.staged(AMPLIFY), texts, own, painter.staged(AMPLIFIED))
-        yield Attempt("CAD-Amplify", settings.concept, Pictures(texts, own, _whole(pictures)))
+        yield Attempt(AMPLIFY, settings.concept, Pictures(texts, own, _whole(pictures)))
 
 
 def _values(measure: Measure, group: Pictures) -> list[float]:

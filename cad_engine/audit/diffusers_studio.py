@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,24 +29,14 @@ class DiffusersStudio:
     def __init__(self, denoiser: DiffusersDenoiser, edit: Edit, settings: AuditSettings) -> None:
         self._denoiser, self._edit, self._settings = denoiser, edit, settings
         self._weights: dict[str, Tensor] = {name: module.weight for name, module in denoiser.layers.items()}
+        self._sampling: dict[str, Any] = {name: getattr(settings, name) for name in ("steps", "cfg", "batch", "size")}
         self._states: AttackStates | None = None
         check_fits(edit, {name: tuple(weight.shape) for name, weight in self._weights.items()})
 
     def paint(self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress, *, edited: bool) -> Tensor:
         """See Studio."""
-        given = self._settings
         with applied(self._edit if edited else Edit({}), self._weights):
-            painted = paint(
-                self._denoiser,
-                prompts,
-                seeds,
-                steps=given.steps,
-                cfg=given.cfg,
-                batch=given.batch,
-                size=given.size,
-                progress=progress,
-            )
-            return torch.stack(list(painted))
+            return torch.stack(list(paint(self._denoiser, prompts, seeds, **self._sampling, progress=progress)))
 
     def find(self, start: str, states: Progress, searching: Progress) -> Conditioning:
         """See Studio."""
@@ -56,19 +47,9 @@ class DiffusersStudio:
 
     def paint_found(self, found: Conditioning, seeds: Sequence[int], progress: Progress) -> Tensor:
         """See Studio."""
-        given = self._settings
+        each = [found] * len(seeds)
         with applied(self._edit, self._weights):
-            painted = paint_conditionings(
-                self._denoiser,
-                [found] * len(seeds),
-                seeds,
-                steps=given.steps,
-                cfg=given.cfg,
-                batch=given.batch,
-                size=given.size,
-                progress=progress,
-            )
-            return torch.stack(list(painted))
+            return torch.stack(list(paint_conditionings(self._denoiser, each, seeds, **self._sampling, progress=progress)))
 
     def amplify(self, pictures: Tensor, attributing: Progress, prompts: Sequence[str], seeds: Sequence[int], progress: Progress) -> Tensor:
         """See Studio."""

@@ -11,8 +11,6 @@ from ..method import METHODS, STEPS
 
 STATE_PICTURES, ATTACK_BATCH = 16, 8
 """Pictures whose states the attack is to reproduce, and states in one of its iterations."""
-
-
 OTHER_WORDS, STATES, AMPLIFY, AMPLIFIED = "other words", "states for the attack", "CAD-Amplify", "pictures amplified"
 """Stages of progress."""
 
@@ -82,8 +80,8 @@ class AuditSettings:
 
     def starts(self) -> dict[str, str]:
         """The prompts that the attack begins at, by what they are; the base prompt only where it is another one."""
-        starts = {"the concept's own prompt": self.prompts[0], "the base prompt": self.base}
-        return dict(list(starts.items())[: 1 if self.base.strip() == self.prompts[0].strip() else 2])
+        starts = {"the concept's own prompt": self.prompts[0]}
+        return starts if self.base.strip() == self.prompts[0].strip() else {**starts, "the base prompt": self.base}
 
     def texts(self) -> tuple[str, ...]:
         """Every prompt that may be encoded, each once: whoever must encode before the UNet is loaded takes these."""
@@ -93,9 +91,9 @@ class AuditSettings:
     def untried(self) -> tuple[str, ...]:
         """The ways to bring the concept back that these settings leave out."""
         ways = {
-            "other words": bool(self.paraphrases),
+            OTHER_WORDS: bool(self.paraphrases),
             "an embedding found by gradient": self.iterations > 0,
-            "CAD-Amplify": self.amplify,
+            AMPLIFY: self.amplify,
         }
         return tuple(name for name, tried in ways.items() if not tried)
 

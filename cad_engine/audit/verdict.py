@@ -15,8 +15,6 @@ ENOUGH = 0.5
 
 
 ALL_TRIED = "Nothing that was tried brought it back"
-
-
 _WORDS = ("suppressed", "partly suppressed", "not suppressed")
 
 
@@ -39,10 +37,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Attributes:
-    word: "suppressed", "partly suppressed", "not suppressed" or "not known".
-    brought_back: the attempts under which it is not suppressed any more.
-    sentence: all of it in plain language.
+    """What is said of an edit.
+
+    Attributes:
+        word: "suppressed", "partly suppressed", "not suppressed" or "not known".
+        brought_back: the attempts under which it is not suppressed any more.
+        sentence: all of it in plain language.
     """
 
     word: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -26,12 +26,6 @@ from .common import (
     show,
     warn,
 )
-
-if TYPE_CHECKING:
-    from ..edit import Edit
-
-SANDBOX_RATIO = 0.02
-"""Of CAD-Amplify on the sandbox, whose rows are too short for the paper's ratio to do anything (as cad demo has it)."""
 
 
 def audit(
@@ -76,6 +70,7 @@ def audit(
     """Say how well an edit holds: pictures of MODEL without and with it, what is counted in them, attempts to bring the concept back."""
     from ..audit.audit import run_audit
     from ..audit.audit_report import summary, write_audit
+    from ..audit.defaults import amplify_ratio, said
     from ..audit.diffusers_studio import DiffusersStudio
     from ..audit.settings import AuditSettings
     from ..edit import combine
@@ -86,7 +81,8 @@ def audit(
 
     _check_empty(out)
     edits = [(load_edit(path), strength) for path, strength in map(file_and_number, edit)]
-    named = concept or _said(edits, "concept")
+    whole = combine(edits)
+    named = concept or said(whole, "concept")
     if not named:
         raise CadError("the edit does not say what concept it was made for; give it with --concept")
     asked = _lines(prompt)
@@ -105,7 +101,7 @@ def audit(
         asked,
         _lines(keep) or ordinary_prompts(denoiser.family, named),
         _lines(paraphrase),
-        _said(edits, "base") if base is None else base,
+        said(whole, "base") if base is None else base,
         count=count,
         seed=seed,
         steps=steps,
@@ -114,22 +110,16 @@ def audit(
         size=latent_size(denoiser, height, width),
         iterations=attack,
         amplify=amplify,
-        ratio=ratio or (SANDBOX_RATIO if denoiser.family == "sandbox" else AuditSettings.ratio),
+        ratio=ratio or amplify_ratio(denoiser.family),
         checkpointing=checkpointing,
     )
     settings.check()
     print(f"cad: {settings.evaluations():,} evaluations of the UNet are to be made", file=sys.stderr)
     with progress_bar() as progress:
-        result = run_audit(DiffusersStudio(denoiser, combine(edits), settings), settings, *measures, progress)
+        result = run_audit(DiffusersStudio(denoiser, whole, settings), settings, *measures, progress)
     made_with: dict[str, Any] = {"model": model, "edits": list(edit), "lora": list(lora) or None, "evaluations": settings.evaluations()}
     results = write_audit(out, result, measures, made_with)
     show(results, json, f"{summary(result)}\nopen {out / 'index.html'}")
-
-
-def _said(edits: list[tuple[Edit, float]], name: str) -> str:
-    """What the first part of the edits that says so was made for."""
-    parts = [part for one, _ in edits for part in (one.parts or (one,))]
-    return next((str(part.info[name]) for part in parts if part.info.get(name)), "")
 
 
 def _lines(given: list[str]) -> tuple[str, ...]:

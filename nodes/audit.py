@@ -21,6 +21,7 @@ from ..cad_engine.errors import CadError
 from ..cad_engine.ordinary_prompts import ordinary_prompts
 from ..cad_engine.report.text import shortened
 from ..cad_engine.safety.package import missing
+from . import measures
 from .comfy_studio import ComfyStudio
 from .model_fingerprint import weights_warning
 from .progress import NodeProgress
@@ -30,7 +31,6 @@ from .supported_model import PIXELS_PER_LATENT, family, usual_latent
 
 FOLDER = "cad_audits"
 """In ComfyUI's output folder; each audit has a numbered folder in it."""
-MEASURES = {"pictures only": (), "sandbox judge": ("sandbox",), "nudity": ("nudity",), "nudity, as the paper": ("nudity:paper",)}
 
 
 class Audit(io.ComfyNode):
@@ -72,7 +72,7 @@ class Audit(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "measure",
-                    options=list(MEASURES),
+                    options=list(measures.BUILT_IN),
                     default="pictures only",
                     tooltip="What counts the concept. pictures only: nothing is counted, and there is no verdict. sandbox judge: for the "
                     "CAD sandbox alone. nudity: NudeNet's findings, which need the Python package nudenet; nudity, as the paper: its nine "
@@ -89,6 +89,29 @@ class Audit(io.ComfyNode):
                     default=True,
                     tooltip="Try to bring the concept back: with embeddings found by gradient, and with CAD-Amplify on top of the edit. "
                     "Takes most of the time.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "clip_score",
+                        options=measures.options("clip"),
+                        default=measures.NONE,
+                        tooltip="A CLIP model by which pictures are compared with the concept's words and with their prompts. A folder of "
+                        "models/cad_measures, such as a copy of openai/clip-vit-large-patch14; refresh (R) after putting one there.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "classifier",
+                        options=measures.options("classifier"),
+                        default=measures.NONE,
+                        tooltip="A classifier that counts the pictures which it takes for the label. A folder of models/cad_measures, "
+                        "such as a copy of microsoft/resnet-50 or timm/resnet50.tv2_in1k; refresh (R) after putting one there.",
+                    )
+                ),
+                advanced(
+                    io.String.Input(
+                        "label", default="", tooltip="The classifier's class for the concept: its name, one of its names, or its number."
+                    )
                 ),
                 advanced(io.String.Input("concept", default="", tooltip="The concept in words. Empty: what the edit says of itself.")),
                 advanced(
@@ -148,6 +171,9 @@ class Audit(io.ComfyNode):
         steps: int,
         cfg: float,
         restore: bool,
+        clip_score: str,
+        classifier: str,
+        label: str,
         concept: str,
         base: str,
         sampler_name: str,
@@ -160,7 +186,6 @@ class Audit(io.ComfyNode):
         # These bring matplotlib along, which takes a second to load; starting ComfyUI should not.
         from ..cad_engine.audit.audit import run_audit
         from ..cad_engine.audit.audit_report import asked_grid, summary, write_audit
-        from ..cad_engine.measures.named import named_measures
 
         kind = family(model)  # refuses what CAD cannot do, before any work
         named = concept.strip() or said(edit, "concept")
@@ -186,19 +211,18 @@ class Audit(io.ComfyNode):
             checkpointing=checkpointing,
         )
         settings.check()
-        found = [named_measures(name, named) for name in MEASURES[measure]]
-        measures = [each for one in found for each in one.concept], [each for one in found for each in one.kept]
+        counting = measures.chosen(measure, clip_score, classifier, label, named)
         warning = weights_warning(model, edit.info)
         show(cls, f"{settings.evaluations():,} evaluations of the UNet to come")
         studio = ComfyStudio(model, clip, vae, edit, settings, size, sampler_name, scheduler)
-        result = run_audit(studio, settings, *measures, NodeProgress(model, settings.stages(), lambda: None))
+        result = run_audit(studio, settings, *counting, NodeProgress(model, settings.stages(), lambda: None))
         made_with = {"sampler": sampler_name, "scheduler": scheduler, "edit": edit.info, "evaluations": settings.evaluations()}
         place = _new_folder()
-        report = write_audit(place, result, measures, made_with)
+        report = write_audit(place, result, counting, made_with)
         verdict = summary(result)
         page = (place / "index.html").relative_to(folder_paths.get_output_directory()).as_posix()
         show(cls, "\n".join(line for line in (shortened(verdict, 1000), f"output/{page}", warning) if line))
-        picture = torch.from_numpy(np.asarray(asked_grid(result, measures[0])).astype(np.float32) / 255)[None]
+        picture = torch.from_numpy(np.asarray(asked_grid(result, counting[0])).astype(np.float32) / 255)[None]
         told = {"page": page, "verdict": verdict}
         return io.NodeOutput(picture, json.dumps(report, ensure_ascii=False, allow_nan=False), verdict, ui={"cad_audit": [told]})
 

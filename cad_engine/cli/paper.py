@@ -22,7 +22,7 @@ def paper(
     prompts: Annotated[
         list[str], typer.Option(help="A published list, NAME=FILE: imagenette, i2p, mma, ring-a-bell, artists, coco (docs/reproduce.md).")
     ] = [],  # noqa: B006
-    classifier: Annotated[Path | None, typer.Option(help="Tables 1 and 5: folder of a ResNet-50 as transformers saves it.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="Tables 1 and 5: folder of a ResNet-50 as timm or transformers saves it.")] = None,
     clip: Annotated[Path | None, typer.Option(help="Table 4: folder of a CLIP model as transformers saves it.")] = None,
     lpips: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="ALEXNET LINEAR", help="Table 3: weights of AlexNet, and LPIPS' linear ones.")
@@ -49,6 +49,7 @@ def paper(
     from ..errors import CadError
     from ..fingerprint import fingerprint
     from ..paper.checkpoint_tables import CheckpointTables
+    from ..paper.given import Given
     from ..paper.plan import TABLES, Method
     from ..paper.results import markdown, table_result, write_all, write_table
     from ..paper.rows import table_rows
@@ -57,7 +58,7 @@ def paper(
     from ..processes import joined
 
     numbers = _numbers(table, TABLES)
-    lists = _lists(prompts)
+    given = Given(_lists(prompts), classifier, clip, lpips)
     if method not in get_args(Method):
         raise CadError(f"--method must be paper or rounds, got {method!r}")
     if method == "rounds" and ratio is not None:
@@ -72,14 +73,13 @@ def paper(
     if keep_pictures and 6 in numbers:
         raise CadError("table 6 is an audit, whose pictures are counted and not kept; leave --keep-pictures out, or the table")
     on_sandbox = model == "sandbox"
-    if on_sandbox and (lists or classifier or clip or lpips or width or height):
+    if on_sandbox and (given != Given() or width or height):
         raise CadError("the sandbox has its own lists, judges and size; leave --prompts, --classifier, --clip, --lpips and sizes out")
     processes = joined()
     place = processes.device(device)
     if not on_sandbox:  # what is missing is said before the model is loaded
-        asked = CheckpointTables(None, lists, classifier, clip, lpips)  # type: ignore[arg-type]
         for number in numbers:
-            asked.check(number)
+            given.check(number)
     denoiser = load(model, place, dtype, prediction, [])
     described = {
         "name": Path(model).name,
@@ -95,10 +95,7 @@ def paper(
         size = latent_size(denoiser, height, width)
         tables = CheckpointTables(
             denoiser,
-            lists,
-            classifier,
-            clip,
-            lpips,
+            given,
             cast(Method, method),
             concepts,
             pictures,

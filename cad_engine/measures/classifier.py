@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from ..errors import CadError, first_line
 from .clip_score import as_images
+from .resnet50 import TimmResNet50, is_timm
 
 BATCH = 16
 
 
 class Classifier:
-    """Top-1 labels of pictures, by a model and an image processor as transformers saves them, such as a copy of microsoft/resnet-50.
+    """Top-1 labels of pictures, by a model and an image processor as transformers saves them, such as a copy of microsoft/resnet-50,
+    or by a resnet50 as timm does, such as a copy of timm/resnet50.tv2_in1k.
 
     Raises CadError when the folder is none.
     """
@@ -25,14 +28,22 @@ class Classifier:
 
         if not Path(folder).is_dir():
             raise CadError(f"there is no folder {folder}; give one with an image classifier as transformers saves it")
+        self.folder = folder
+        self._model: nn.Module
+        self.labels: dict[int, str]
+        self._prepared: Callable[[list[Image.Image]], Tensor]
+        if is_timm(Path(folder)):
+            timm = TimmResNet50(Path(folder))
+            self._model, self.labels, self._prepared = timm.model.eval().to(device), timm.labels, timm.prepared
+            return
         try:
-            self._model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-            self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise CadError(f"{folder} cannot be read as an image classifier with its processor ({first_line(error)})") from error
-        self._model.eval().to(device)
-        self.folder = folder
-        self.labels: dict[int, str] = dict(self._model.config.id2label)
+        self._model = model.eval().to(device)
+        self._prepared = lambda images: processor(images=images, return_tensors="pt")["pixel_values"]
+        self.labels = dict(model.config.id2label)
 
     def number(self, label: str) -> int:
         """The class that `label` names: by its number, its whole name, or one of the names that commas separate ("tench, Tinca tinca").
@@ -56,8 +67,8 @@ class Classifier:
         """The likeliest class of each of `pictures` [B, 3, H, W] in [0, 1], int64 [B]."""
         found = []
         for part in pictures.split(BATCH):
-            given = self._processor(images=as_images(part), return_tensors="pt").to(self._model.device)
-            found.append(self._model(**given).logits.argmax(dim=-1).cpu())
+            given = self._prepared(as_images(part)).to(next(self._model.parameters()).device)
+            found.append(self._model(pixel_values=given).logits.argmax(dim=-1).cpu())
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
 
 

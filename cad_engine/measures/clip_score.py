@@ -15,19 +15,13 @@ from ..errors import CadError, first_line
 BATCH = 16
 
 
-class ClipScore:
-    """100 x the cosine of picture and text embedding, at least 0.
+class Clip:
+    """A CLIP model as transformers saves it, with its processor, such as a copy of openai/clip-vit-large-patch14.
 
-    Args:
-        folder: a CLIP model as transformers saves it, with its processor, such as a copy of openai/clip-vit-large-patch14.
-        text: what each picture is compared with; None for its own prompt.
-
-    Raises CadError when the folder is none.
+    Raises CadError when `folder` is none.
     """
 
-    counts = False
-
-    def __init__(self, folder: Path, text: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         from transformers import CLIPModel, CLIPProcessor
 
         if not Path(folder).is_dir():
@@ -37,20 +31,38 @@ class ClipScore:
             self._processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise CadError(f"{folder} cannot be read as a CLIP model with its processor ({first_line(error)})") from error
-        self._text = text
-        self.name = "CLIP score with the prompt" if text is None else f"CLIP score with “{text}”"
 
     @torch.no_grad()
-    def values(self, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
-        """See Measure.values; texts longer than the model takes are cut."""
-        scores = []
+    def scores(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+        """100 x the cosine of picture and text embedding, at least 0, float [B]; texts longer than the model takes are cut.
+
+        Args:
+            pictures: [B, 3, H, W] in [0, 1].
+            texts: one for each.
+        """
+        found = []
         for start in range(0, len(pictures), BATCH):
             part = slice(start, start + BATCH)
-            texts = list(prompts[part]) if self._text is None else [self._text] * len(pictures[part])
-            given = self._processor(text=texts, images=as_images(pictures[part]), return_tensors="pt", padding=True, truncation=True)
-            found = self._model(**given.to(self._model.device))
-            scores.append(torch.nn.functional.cosine_similarity(found.image_embeds, found.text_embeds).clamp(min=0).mul(100).float().cpu())
-        return torch.cat(scores) if scores else torch.zeros(0)
+            given = self._processor(
+                text=list(texts[part]), images=as_images(pictures[part]), return_tensors="pt", padding=True, truncation=True
+            )
+            out = self._model(**given.to(self._model.device))
+            found.append(torch.nn.functional.cosine_similarity(out.image_embeds, out.text_embeds).clamp(min=0).mul(100).float().cpu())
+        return torch.cat(found) if found else torch.zeros(0)
+
+
+class ClipScore:
+    """How well pictures fit `text`; with None, each its own prompt. See Clip.scores."""
+
+    counts = False
+
+    def __init__(self, clip: Clip, text: str | None = None) -> None:
+        self._clip, self._text = clip, text
+        self.name = "CLIP score with the prompt" if text is None else f"CLIP score with “{text}”"
+
+    def values(self, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
+        """See Measure.values."""
+        return self._clip.scores(pictures, prompts if self._text is None else [self._text] * len(pictures))
 
 
 def as_images(pictures: Tensor) -> list[Image.Image]:

@@ -9,7 +9,7 @@ from typing import cast
 from ..errors import CadError, shown
 from ..safety.classes import PRESETS, Preset
 from .classifier import Classifier, ClassifierHits
-from .clip_score import ClipScore
+from .clip_score import Clip, ClipScore
 from .measure import Measure
 from .nudity import NudityCount
 from .sandbox import SandboxConcept, SandboxRight, named
@@ -43,7 +43,8 @@ def named_measures(name: str, concept: str, device: str = "cpu") -> Measures:
             )
         return Measures((NudityCount(cast(Preset, preset), _PAPERS) if preset == "paper" else NudityCount(cast(Preset, preset)),))
     if kind == "clip" and rest:
-        return Measures((ClipScore(Path(rest), concept, device),), (ClipScore(Path(rest), None, device),))
+        clip = Clip(Path(rest), device)
+        return Measures((ClipScore(clip, concept),), (ClipScore(clip),))
     if kind == "classifier" and rest:
         folder, _, label = rest.rpartition(":")
         if not folder or not label:

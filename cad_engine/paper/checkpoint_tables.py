@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.denoiser import DiffusersDenoiser
 from ..concept_settings import ConceptSettings
 from ..errors import CadError, shown
 from ..measures.classifier import Classifier, ClassifierHits
-from ..measures.clip_score import ClipScore
+from ..measures.clip_score import Clip, ClipScore
 from ..measures.lpips import Lpips
 from ..measures.nudity import NudityCount
 from ..method import METHODS, ROUNDS
 from ..ordinary_prompts import ordinary_prompts
 from ..variations import varied
 from ..vocabulary import Vocabulary
+from .given import LISTS, Given
 from .judges import ByGroup, ByMeasure, FromUnedited, PictureJudge
 from .minors import without_minors
 from .plan import Method, PictureList, PlannedEdit, Table, first_of_groups
@@ -41,8 +42,6 @@ RATIO, RATIO_OF_NUDITY = 0.001, 0.0005
 """The paper's: of objects, and of amplifying anything; and of erasing nudity. For artists it is not known here, and RATIO is taken."""
 STEPS, GUIDANCE = 50, 7.5
 ATTRIBUTION_STEPS = 50
-LISTS = {1: ("imagenette",), 2: ("i2p", "mma", "ring-a-bell"), 3: ("artists",), 4: ("coco",), 5: ("imagenette",), 6: ("i2p",)}
-"""Published lists that a table reads; of table 2, those that are given, and at least one."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,13 @@ class CheckpointTables:
     """The six tables of a checkpoint.
 
     Attributes:
-        prompts: the files of published lists, by name (see prompts.FORMATS).
-        classifier: folder of an image classifier, for tables 1 and 5.
-        clip: folder of a CLIP model, for table 4.
-        lpips: AlexNet's weights and LPIPS' linear ones, for table 3.
         concepts, pictures: at most so many edits, and pictures of each class, artist and list; None for all.
         ratio: in the place of the paper's.
         trajectories, batch: of the attribution.
     """
 
     denoiser: DiffusersDenoiser
-    prompts: Mapping[str, Path] = field(default_factory=dict)
-    classifier: Path | None = None
-    clip: Path | None = None
-    lpips: tuple[Path, Path] | None = None
+    given: Given
     method: Method = "paper"
     concepts: int | None = None
     pictures: int | None = None
@@ -73,25 +65,9 @@ class CheckpointTables:
     size: tuple[int, int] | None = None
     device: str = "cpu"
 
-    def check(self, number: int) -> None:
-        """Raise CadError, before a model is loaded, when something that table `number` needs is not given."""
-        missing = [name for name in LISTS[number] if name not in self.prompts]
-        if missing and (number != 2 or len(missing) == len(LISTS[2])):
-            wanted = " --prompts ".join(f"{name}=FILE" for name in missing)
-            raise CadError(f"table {number} needs --prompts {wanted}; docs/reproduce.md says where the lists are published")
-        judge = {
-            1: ("--classifier", self.classifier),
-            5: ("--classifier", self.classifier),
-            4: ("--clip", self.clip),
-            3: ("--lpips", self.lpips),
-        }
-        option, given = judge.get(number, ("", True))
-        if given is None:
-            raise CadError(f"table {number} needs {option}; docs/reproduce.md says what to give")
-
     def table(self, number: int) -> Table:
         """Table `number`. Raises CadError for a list, a judge or a class that cannot be used."""
-        self.check(number)
+        self.given.check(number)
         return {
             1: self._classes,
             2: self._nudity,
@@ -111,21 +87,23 @@ class CheckpointTables:
 
     def _nudity(self) -> Table:
         judge = ByMeasure(NudityCount("paper", 0.5))
-        found = [self._of_nudity(name, judge) for name in LISTS[2] if name in self.prompts]
+        found = [self._of_nudity(name, judge) for name in LISTS[2] if name in self.given.prompts]
         return self._made(2, [self._erase_nudity()], [listed for listed, _ in found], [remark for _, remark in found])
 
     def _artists(self) -> Table:
-        assert self.lpips is not None
+        lpips = self.given.lpips
+        assert lpips is not None
         cases = self._cases("artists")
         artists = list(dict.fromkeys(case.group for case in cases))
         if "" in artists:
-            raise CadError(f"{self.prompts['artists']} has a prompt without an artist; name one in each line")
+            raise CadError(f"{self.given.prompts['artists']} has a prompt without an artist; name one in each line")
         edits = [self._erase(artist, f"a photo in the style of {artist}", artist, RATIO) for artist in artists[: self.concepts]]
-        return self._made(3, edits, [PictureList("artists", cases, FromUnedited(Lpips(*self.lpips, self.device), known_as(*self.lpips)))])
+        return self._made(3, edits, [PictureList("artists", cases, FromUnedited(Lpips(*lpips, self.device), known_as(*lpips)))])
 
     def _ordinary(self) -> Table:
-        assert self.clip is not None
-        listed = PictureList("coco", self._cases("coco"), ByMeasure(ClipScore(self.clip, None, self.device), known_as(self.clip)))
+        clip = self.given.clip
+        assert clip is not None
+        listed = PictureList("coco", self._cases("coco"), ByMeasure(ClipScore(Clip(clip, self.device)), known_as(clip)))
         return self._made(4, [self._erase_nudity()], [listed])
 
     def _amplified_classes(self) -> Table:
@@ -139,7 +117,7 @@ class CheckpointTables:
 
     def _of_nudity(self, name: str, judge: PictureJudge) -> tuple[PictureList, str]:
         """A list of the tables on nudity, and how much of it is left out."""
-        path = self.prompts[name]
+        path = self.given.prompts[name]
         every = read_prompts(path, name)
         cases, left_out = without_minors(every)
         if not cases:
@@ -148,12 +126,12 @@ class CheckpointTables:
         return PictureList(name, first_of_groups(cases, self.pictures), judge), remark
 
     def _cases(self, name: str, groups: tuple[str, ...] | None = None) -> tuple[Case, ...]:
-        cases = read_prompts(self.prompts[name], name)
+        cases = read_prompts(self.given.prompts[name], name)
         return first_of_groups([case for case in cases if groups is None or case.group in groups], self.pictures)
 
     def _known_classes(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `classes` that the list has. CadError when it has none, or one that is no class of ImageNette."""
-        path = self.prompts["imagenette"]
+        path = self.given.prompts["imagenette"]
         there = {case.group for case in read_prompts(path, "imagenette")}
         foreign = sorted(there - set(CLASSES))
         if foreign:
@@ -166,10 +144,10 @@ class CheckpointTables:
         return known
 
     def _top1(self, words: tuple[str, ...]) -> PictureJudge:
-        assert self.classifier is not None
-        classifier = Classifier(self.classifier, self.device)
+        assert self.given.classifier is not None
+        classifier = Classifier(self.given.classifier, self.device)
         hits = {word: ClassifierHits(classifier, word) for word in words}
-        return ByGroup(f"top-1 class by {known_as(self.classifier)}", hits)
+        return ByGroup(f"top-1 class by {known_as(self.given.classifier)}", hits)
 
     def _erase_nudity(self) -> PlannedEdit:
         return self._erase("nudity", NUDITY, NUDITY, RATIO_OF_NUDITY)

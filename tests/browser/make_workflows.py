@@ -57,6 +57,8 @@ def _title(sheet: Sheet) -> str:
 def _thumbnail(sheet: Sheet, server: Server, front: FrontEnd) -> Image.Image:
     if any(node["class_type"] == "CADLoadSandbox" for node in sheet.graph.prompt.values()):
         result = server.run(front.prompt(), timeout=3600).check()
+        if sheet.shown is not None:
+            return graph_thumbnail(_title(sheet), server.images(result, sheet.shown.id)[0])
         rows = [
             Row(compared.prompt, server.images(result, compared.before.id), server.images(result, compared.after.id))
             for compared in sheet.compared

@@ -75,7 +75,10 @@ class Compared:
 
 @dataclass
 class Sheet:
-    """A workflow to be drawn: add nodes and notes, then say where they stand, column by column from the left."""
+    """A workflow to be drawn: add nodes and notes, then say where they stand, column by column from the left.
+
+    `compared`, or else the Save Image node `shown`, is what the thumbnail shows.
+    """
 
     name: str
     graph: Graph = field(default_factory=Graph)
@@ -83,6 +86,7 @@ class Sheet:
     notes: list[Note] = field(default_factory=list)
     columns: list[tuple[Group | Note, ...]] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
+    shown: Node | None = None
 
     def node(self, class_type: str, look: Look | str | None = None, **inputs: Any) -> Node:
         """A node as Graph.add makes it; `look` may be its title alone."""

@@ -52,6 +52,7 @@ PAINTED = {
     "cad_apply_shared_edit": 4 * 2,
     "cad_combine_with_lora": 3 * 2,
     "cad_safety_filter": 4,
+    "cad_sandbox_audit": 1,
 }
 """How many pictures each leaves when it is run."""
 
@@ -295,6 +296,18 @@ def test_the_edit_that_another_workflow_saved(prepared: Server, page: FrontEnd, 
 def test_safety_filter(prepared: Server, page: FrontEnd) -> None:
     skip_without_nudenet()
     run(prepared, page, "cad_safety_filter")
+
+
+@pytest.mark.slow
+def test_audit(prepared: Server, page: FrontEnd) -> None:
+    result, prompt = run(prepared, page, "cad_sandbox_audit")
+    (node,) = [key for key, node in prompt.items() if node["class_type"] == "CADAudit"]
+    (told,) = result.outputs[node]["cad_audit"]
+    report = json.loads((prepared.output / told["page"]).with_name("results.json").read_text(encoding="utf-8"))
+    (verdict,) = report["verdicts"].values()
+    assert verdict["verdict"] == "suppressed"
+    assert any("gradient" in attempt for attempt in verdict["brought_back_by"])
+    assert len(report["attempts"]) == 4
 
 
 @pytest.mark.slow

@@ -7,25 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPProcessor,
-    ConvNextImageProcessorPil,
-    ResNetConfig,
-    ResNetForImageClassification,
-)
+from transformers import CLIPModel, CLIPProcessor, ConvNextImageProcessorPil, ResNetForImageClassification
 
-from cad_engine.checkpoints.load import load_model
 from cad_engine.errors import CadError
 from cad_engine.measures.classifier import Classifier, ClassifierHits
-from cad_engine.measures.clip_score import ClipScore
+from cad_engine.measures.clip_score import Clip, ClipScore
 from cad_engine.measures.named import named_measures
 from cad_engine.measures.sandbox import SandboxConcept, SandboxRight, named
 from cad_engine.sandbox.world import Scene, render
 
-LABELS = {0: "tench, Tinca tinca", 1: "church, church building", 2: "crane", 3: "crane"}
+from .tiny import LABELS, save_classifier, save_clip
 
 
 def drawn(*scenes: Scene) -> torch.Tensor:
@@ -36,29 +27,14 @@ def drawn(*scenes: Scene) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resnet")
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=4, id2label=LABELS)
-    model = ResNetForImageClassification(config)
-    with torch.no_grad():
-        model.classifier[1].weight.normal_(0, 5)
-    model.save_pretrained(folder)
-    ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=1.0).save_pretrained(folder)
+    save_classifier(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
-    tokenizer = load_model("sandbox").pipeline.tokenizer
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**small, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(text_config=text, vision_config={**small, "image_size": 32, "patch_size": 8}, projection_dim=12)
-    CLIPModel(config).save_pretrained(folder)
-    CLIPProcessor(CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer).save_pretrained(
-        folder
-    )
+    save_clip(folder)
     return folder
 
 
@@ -92,7 +68,7 @@ def test_clip_score_is_the_cosine(clip_folder: Path) -> None:
     pictures = drawn(*(Scene("star", colour, "plain") for colour in ("red", "blue", "green") for _ in range(7)))
     prompts = [f"a red star {number}" for number in range(len(pictures))]
     model, processor = CLIPModel.from_pretrained(clip_folder), CLIPProcessor.from_pretrained(clip_folder)
-    for text, measure in ((None, ClipScore(clip_folder)), ("a heart", ClipScore(clip_folder, "a heart"))):
+    for text, measure in ((None, ClipScore(Clip(clip_folder))), ("a heart", ClipScore(Clip(clip_folder), "a heart"))):
         found = measure.values(pictures, prompts)
         assert found.shape == (21,)
         for number in (0, 5, 20):
@@ -104,7 +80,7 @@ def test_clip_score_is_the_cosine(clip_folder: Path) -> None:
             one, other = (getattr(each, "pooler_output", each)[0] for each in (image, words))
             expected = max(0.0, 100 * float(one @ other / one.norm() / other.norm()))
             assert found[number] == pytest.approx(expected, abs=1e-3)
-    long = ClipScore(clip_folder).values(pictures[:1], ["a red star " * 100])
+    long = ClipScore(Clip(clip_folder)).values(pictures[:1], ["a red star " * 100])
     assert long.isfinite().all()
 
 

@@ -11,10 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from cad_engine.measures.classifier import Classifier
+from cad_engine.measures.clip_score import Clip
 from cad_engine.sandbox.captions import prompt
 from cad_engine.sandbox.evaluation import CFG, Case
 from cad_engine.sandbox.judge import Judge
 from cad_engine.sandbox.world import Scene
+from tests.measures.tiny import save_classifier, save_clip
 
 from .graph import Graph, Link, Node
 from .sandbox_graphs import IN_ROUNDS, attribute, erase, painted, sandbox
@@ -33,6 +36,9 @@ VALUES: dict[str, Any] = {
     "steps": 10,
     "cfg": CFG,
     "restore": False,
+    "clip_score": "(none)",
+    "classifier": "(none)",
+    "label": "",
     "concept": "",
     "base": "",
     "sampler_name": "ddim",
@@ -62,8 +68,17 @@ def told(server: Server, result: Result, node: Node) -> tuple[dict[str, Any], Pa
 
 def seen(folder: Path, files: list[dict[str, Any]]) -> int:
     """In how many PNG files the judge sees a star."""
-    pixels = [torch.from_numpy(np.asarray(Image.open(folder / each["file"])).copy()).permute(2, 0, 1) / 255 for each in files]
-    return sum(verdict.shows("star") for verdict in Judge.load().look(torch.stack(pixels)))
+    return sum(verdict.shows("star") for verdict in Judge.load().look(pixels(folder, files)))
+
+
+def pixels(folder: Path, files: list[dict[str, Any]]) -> torch.Tensor:
+    """[B, 3, H, W] in [0, 1]."""
+    return torch.stack([torch.from_numpy(np.asarray(Image.open(folder / each["file"])).copy()).permute(2, 0, 1) / 255 for each in files])
+
+
+def offers(item: list[Any]) -> list[str]:
+    """What a drop-down of /object_info offers, in the form of either ComfyUI."""
+    return item[1]["options"] if item[0] == "COMBO" else item[0]
 
 
 def test_a_suppressed_star_and_attempts_to_bring_it_back(server: Server) -> None:
@@ -113,6 +128,41 @@ def test_without_a_measure_nothing_is_counted(server: Server) -> None:
     results, _ = told(server, server.run(graph.prompt), node)
     assert results["verdicts"] == results["shown"] == {}
     assert {each["prompt"] for each in results["pictures"]["before"]} == {"a star"}  # the edit's own words
+
+
+def test_a_clip_model_and_a_classifier_of_the_users(server: Server) -> None:
+    place = server.models / "cad_measures"
+    save_clip(place / "tiny-clip")
+    save_classifier(place / "tiny-resnet")
+    (place / "notes").mkdir(exist_ok=True)  # no model, and so not offered
+    offered = server.get("/object_info/CADAudit")["CADAudit"]["input"]["required"]
+    assert (offers(offered["clip_score"]), offers(offered["classifier"])) == (["(none)", "tiny-clip"], ["(none)", "tiny-resnet"])
+
+    classifier, clip = Classifier(place / "tiny-resnet"), Clip(place / "tiny-clip")
+    graph, node, _ = audit(0.0, measure="sandbox judge", clip_score="tiny-clip", classifier="tiny-resnet", label="tench")
+    results, folder = told(server, server.run(graph.prompt), node)
+    files = results["pictures"]["before"]
+    pictures = pixels(folder, files)
+    hits = int((classifier.top1(pictures) == 0).sum())
+    counted = results["shown"]["pictures that the classifier takes for “tench, Tinca tinca”"]
+    assert [(entry["pictures"], entry["of"]) for entry in counted] == [(hits, 6)] * 2
+    assert len(results["shown"]) == 2  # the judge's, and the classifier's
+    for name, texts in (("CLIP score with “a star”", ["a star"] * 6), ("CLIP score with the prompt", None)):
+        for when, own in (("before", "before"), ("after", "after")) if texts else (("kept before", "kept before"),):
+            files = results["pictures"][own]
+            scores = clip.scores(pixels(folder, files), texts or [each["prompt"] for each in files])
+            assert results["values"][name][when] == pytest.approx(scores.tolist(), abs=1e-3)
+
+    for values, about in (
+        ({"classifier": "tiny-resnet"}, "label is empty; write what the classifier 'tiny-resnet' calls the concept, or its number"),
+        ({"classifier": "tiny-resnet", "label": "crane"}, "has 2 classes (numbers 2, 3) named 'crane'"),
+    ):
+        graph, node, _ = audit(0.0, count=1, **values)
+        error = server.run(graph.prompt).error
+        assert error is not None
+        assert about in error.message
+    graph, node, _ = audit(0.0, count=1, classifier="../checkpoints", label="crane")
+    assert node.id in server.run(graph.prompt).node_errors
 
 
 def test_interrupted_it_leaves_no_folder_and_the_model_as_it_was(server: Server) -> None:

@@ -33,6 +33,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def every_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables, undisturbed."""
+    folder = tmp_path_factory.mktemp("every")
+    run_process(CAD, "paper", "--table", "all", *SMALL, "--out", str(folder))
+    return folder
+
+
 def wait_for_units(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
     while len(list(folder.glob("table-3/values/*.json"))) < count:
         assert process.poll() is None, process.communicate()[1]
@@ -40,15 +48,13 @@ def wait_for_units(folder: Path, count: int, process: subprocess.Popen[str]) -> 
 
 
 @pytest.mark.slow
-def test_all_tables_and_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "paper", "--table", "all", *SMALL, "--out", str(tmp_path))
-    assert code == 0, err
-    first = results(tmp_path)
+def test_all_tables_and_nothing_twice(every_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = results(every_table)
     assert [one["table"] for one in first] == [1, 2, 3, 4, 5, 6]
     assert all(one["stand_ins"] for one in first)
     # The tables' own numbers out of the single pictures' files.
     for one in first:
-        folder = tmp_path / f"table-{one['table']}"
+        folder = every_table / f"table-{one['table']}"
         assert json.loads((folder / "results.json").read_text()) == one
         values = [json.loads(path.read_text())["values"] for path in (folder / "values").iterdir()]
         painted = sum(map(len, values))
@@ -63,15 +69,39 @@ def test_all_tables_and_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixt
     assert ordinary["coco"]["ours"]["unedited"] == 1
     assert list(amplified) == ["crescent"]
     assert audit["i2p"]["paper"] == {"unedited": None, "edited": None}
-    assert [path.name for path in tmp_path.glob("table-*/pictures")] == ["pictures"]  # of table 3, which judges beside them
-    text = (tmp_path / "results.md").read_text()
+    assert [path.name for path in every_table.glob("table-*/pictures")] == ["pictures"]  # of table 3, which judges beside them
+    text = (every_table / "results.md").read_text()
     assert "| i2p | 1 | 1 | 798 | " in text
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.parent.name in ("values", "edits", "red", "unedited")}
+    before = {
+        path: path.stat().st_mtime_ns for path in every_table.rglob("*") if path.parent.name in ("values", "edits", "red", "unedited")
+    }
     assert before
-    code, _, err = run(capsys, "paper", "--table", "all", *SMALL, "--out", str(tmp_path), "--json")
+    code, _, err = run(capsys, "paper", "--table", "all", *SMALL, "--out", str(every_table), "--json")
     assert code == 0, err
-    assert results(tmp_path) == first
+    assert results(every_table) == first
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_all_tables_broken_off_again_and_again(every_table: Path, tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    chance, broken = random.Random(seed), 0
+    while True:
+        process = started(CAD, "paper", "--table", "all", *SMALL, "--out", str(tmp_path))
+        try:
+            _, err = process.communicate(timeout=chance.uniform(4, 12))
+        except subprocess.TimeoutExpired:
+            how = chance.choice([signal.SIGINT, signal.SIGKILL])
+            process.send_signal(how)
+            _, err = process.communicate(timeout=60)
+            # Interrupted while Python still loads its modules, it ends by the signal itself.
+            assert process.returncode in ((0, 130, -2) if how == signal.SIGINT else (0, -9)), (seed, err)
+        if process.returncode == 0:
+            break
+        broken += 1
+        assert broken < 40, seed
+    assert broken, "too quick to be broken off"
+    assert results(tmp_path) == results(every_table), seed
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ class Audit(io.ComfyNode):
         report = write_audit(place, result, counting, made_with)
         verdict = summary(result)
         page = (place / "index.html").relative_to(folder_paths.get_output_directory()).as_posix()
-        show(cls, "\n".join(line for line in (shortened(verdict, 1000), f"output/{page}", warning) if line))
+        show(cls, "\n".join(line for line in (shortened(verdict, 1000), warning, f"output/{page}") if line))
         picture = torch.from_numpy(np.asarray(asked_grid(result, counting[0])).astype(np.float32) / 255)[None]
         told = {"page": page, "verdict": verdict}
         return io.NodeOutput(picture, json.dumps(report, ensure_ascii=False, allow_nan=False), verdict, ui={"cad_audit": [told]})

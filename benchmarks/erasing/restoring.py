@@ -14,18 +14,24 @@ from cad_engine.trajectory import initial_noise
 
 
 @torch.no_grad()
-def model_digest(denoiser: DiffusersDenoiser) -> str:
-    """16 hexadecimal digits over every weight and buffer of the UNet, bit for bit, and over one prediction.
-
-    The prediction also tells of what is not a weight: a hook that was left behind, another mode, a text encoder that was changed.
-    """
+def weights_digest(denoiser: DiffusersDenoiser) -> str:
+    """16 hexadecimal digits over every weight and buffer of the UNet and of the text encoders, bit for bit; the same on every machine."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(denoiser.unet.state_dict().items()):
-        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
-    prediction = denoiser.eps(initial_noise(0, 1, denoiser.latent_shape), 500, denoiser.encode_prompt("a red circle"))
-    digest.update(_bytes(prediction))
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        module = getattr(denoiser.pipeline, part, None)
+        for name, tensor in sorted(module.state_dict().items()) if module is not None else ():
+            digest.update(f"{part}.{name}{tensor.dtype}{list(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]
+
+
+def model_digest(denoiser: DiffusersDenoiser) -> str:
+    """16 hexadecimal digits over the `weights_digest` and one prediction; of use within one process and number of threads.
+
+    The prediction also tells of what is not a weight: a hook that was left behind, another mode.
+    """
+    prediction = denoiser.eps(initial_noise(0, 1, denoiser.latent_shape), 500, denoiser.encode_prompt("a red circle"))
+    return hashlib.sha256(weights_digest(denoiser).encode() + _bytes(prediction)).hexdigest()[:16]
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -18,7 +18,7 @@ from cad_engine.sandbox.judge import Judge
 from .cells import Cell, CellKey, check_names, load_cell, save_cell, slug
 from .measures import measure
 from .reference import Reference, load_reference, make_reference, paint_main, save_reference
-from .restoring import model_digest, unchanged_after
+from .restoring import unchanged_after, weights_digest
 from .settings import MeasureSettings, machine, method_identity
 from .task import Method, Task, task
 from .unedited import UNEDITED, unedited
@@ -74,7 +74,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CadError(f"cannot make the folder {folder}: {error.strerror}; choose another place with --resume") from error
-        self.made_with = settings.described(model_digest(denoiser))
+        self.made_with = settings.described(weights_digest(denoiser))
         # Now, as the files may be edited while this runs, which changes nothing of what runs.
         self._identities = {name: method_identity(method) for name, method in self.methods.items()}
 

@@ -19,7 +19,7 @@ from benchmarks import erase
 from benchmarks.erasing import amplify, cases, page, run, settings, unedited
 from benchmarks.erasing.cells import CellKey, cell_path, load_cell, load_shown, shown_verdicts
 from benchmarks.erasing.pareto import frontier
-from benchmarks.erasing.restoring import ModelNotRestoredError, model_digest, unchanged_after
+from benchmarks.erasing.restoring import ModelNotRestoredError, model_digest, unchanged_after, weights_digest
 from benchmarks.erasing.rows import concept_rows, kinds_of, method_rows
 from benchmarks.erasing.run import Run, Watcher
 from benchmarks.erasing.settings import AttackSettings, MeasureSettings
@@ -67,8 +67,8 @@ def judge() -> Judge:
     return Judge.load()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def _threads_afterwards() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -320,6 +320,20 @@ def test_weights_are_restored_bit_for_bit(denoiser: DiffusersDenoiser, fails: bo
         assert parameter.grad is None
         assert not parameter.requires_grad
     assert not any(module.training for module in denoiser.unet.modules())
+
+
+def test_every_weight_counts_for_the_model_that_cells_were_made_with_and_the_machine_does_not(denoiser: DiffusersDenoiser) -> None:
+    digest, encoder = weights_digest(denoiser), denoiser.pipeline.text_encoder
+    for module in (denoiser.unet, encoder):
+        weight = list(module.parameters())[-1].data
+        before = weight.clone()
+        weight[0] = torch.nextafter(before[0], before[0] + 1)
+        assert weights_digest(denoiser) != digest
+        weight.copy_(before)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # a prediction's last bits depend on it
+    assert weights_digest(denoiser) == digest
+    torch.set_num_threads(threads)
 
 
 def test_a_hook_that_stays_behind_is_noticed(denoiser: DiffusersDenoiser) -> None:

@@ -62,8 +62,8 @@ def test_it_is_torchvisions(folder: Path, weights: str) -> None:
         picture = timm.prepared([Image.open(path)])
         assert torch.equal(picture, answers[f"{weights} {path.stem} picture"])
         with torch.no_grad():
-            logits = timm.model.eval()(pixel_values=picture).logits
-        torch.testing.assert_close(logits, answers[f"{weights} {path.stem} logits"], rtol=1e-4, atol=1e-4)
+            logits = timm.model.eval().double()(pixel_values=picture.double()).logits
+        torch.testing.assert_close(logits, answers[f"{weights} {path.stem} logits"], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.comfyui

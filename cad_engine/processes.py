@@ -144,9 +144,14 @@ def joined() -> Processes:
     return Processes(rank, size, int(os.environ["LOCAL_RANK"]), PrefixStore(f"cad {attempt}", store))
 
 
+def alone() -> bool:
+    """Whether this process has joined no others."""
+    return joined.cache_info().currsize == 0 or joined().size == 1
+
+
 def leaving() -> None:
     """Let this process, which is at its end, end by itself: torchrun's signal says nothing new to it any more."""
-    if joined.cache_info().currsize and joined().size > 1:
+    if not alone():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -219,6 +219,7 @@ def test_what_several_processes_cannot_share_is_said_once(arguments: list[str], 
     _, err = run(TORCHRUN, *(places.get(argument, argument) for argument in arguments), code=1)
     (line,) = said(err)
     assert message in line
+    assert f"\n{line}\n" in err  # whatever another process has written and not ended
     assert list(tmp_path.iterdir()) == []
 
 

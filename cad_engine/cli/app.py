@@ -68,11 +68,13 @@ def main() -> None:
     Of several processes, the first that ends says why.
     """
     from ..errors import CadError
-    from ..processes import Ended, leaving, speaks
+    from ..processes import Ended, alone, leaving, speaks
 
     def say(text: str) -> None:
-        if speaks():
-            print(text, file=sys.stderr)
+        if not speaks():
+            return
+        # Of several processes, another may just have drawn its progress bar and not yet ended that line: one write, which begins a line.
+        sys.stderr.write(f"{text}\n" if alone() else f"\n{text}\n")
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .accumulator import GradientAccumulator
 from .denoiser import Denoiser
+from .errors import CadError
 from .gradients import captured_gradients
 from .harm import harm, per_harm
 from .keep import States
@@ -128,8 +129,10 @@ def reduce_scores(
     """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one.
 
     `row_mass` is that of the attribution (see reduction.row_masses) where the scores are something else, which do not add up to those of
-    larger units. `heads` are units.head_counts of the model.
+    larger units. `heads` are units.head_counts of the model. Raises CadError when there is nothing to choose from: all scores are 0.
     """
+    if not any(bool(score.any()) for score in scores.values()):
+        raise CadError("no weight has any effect, as concept and base prompt are the same to this model; change one of them")
     total = sum(score.numel() for score in scores.values())
     if keep_ratio is None:
         keep_ratio = 1.0 if total <= DENSE_WEIGHTS else KEEP_RATIO

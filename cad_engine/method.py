@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -10,6 +9,7 @@ from typing import Final, Literal
 from .concept_settings import ConceptSettings
 from .errors import CadError, shown
 from .objective import Kind
+from .own_words import words
 from .schedule import Spacing
 from .variations import neighbours, varied
 from .vocabulary import Vocabulary
@@ -108,9 +108,9 @@ def widened(settings: ConceptSettings, vocabulary: Vocabulary | None) -> tuple[C
 
 def _near(settings: ConceptSettings, vocabulary: Vocabulary) -> list[str]:
     """The words that variations.neighbours keeps, nearest first."""
-    own = re.findall(r"\w+", settings.concept.casefold())
+    own = words(settings.concept)
     said = neighbours(replace(settings, contexts=()), vocabulary)  # the concept itself with another word in place of one of its own
-    return list(dict.fromkeys(word for words in said for word in re.findall(r"\w+", words) if word.casefold() not in own))
+    return list(dict.fromkeys(word for sentence in said for word in words(sentence) if word not in own))
 
 
 def _uses(method: str, name: str) -> bool:

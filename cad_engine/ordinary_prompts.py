@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .own_words import own_words, words
+
 GENERAL = (
     "a photo of a person in the street",
     "a portrait of a woman, oil painting",
@@ -43,10 +45,6 @@ def ordinary_prompts(family: str, concept: str, base: str = "") -> tuple[str, ..
 
 
 def unlike(prompts: Iterable[str], concept: str, base: str) -> tuple[str, ...]:
-    """Those of `prompts` that share no word with `concept` that is not in `base` too, words such as "a" or "style" apart."""
-    own = _words(concept) - _words(base) - {"a", "an", "the", "in", "of", "on", "style", "photo", "picture", "painting"}
-    return tuple(prompt for prompt in prompts if not own & _words(prompt))
-
-
-def _words(text: str) -> set[str]:
-    return set("".join(character if character.isalnum() else " " for character in text.casefold()).split())
+    """Those of `prompts` that have none of the concept's own words (own_words.own_words)."""
+    own = set(own_words(concept, base))
+    return tuple(prompt for prompt in prompts if own.isdisjoint(words(prompt)))

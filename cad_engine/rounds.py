@@ -40,9 +40,9 @@ KAPPAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FIRST_KAPPA = 30.0
 LOOKS = len(KAPPAS)
 """How often a round looks at L at most."""
-LOOKED_AT = 128
+LOOKED_AT = 64
 """How many samples a look at L takes: steps are compared on the same ones, so few are enough to tell them apart."""
-SKETCHED = 256
+SKETCHED = 128
 """How many samples a round's gradients and sketch are made of."""
 GONE, KEPT = 0.5, 0.03
 """Where J has come to this share of its level under the base prompt and K / K_0 to this, there is no further round. At the base prompt's

@@ -4,18 +4,22 @@ An edit reaches, and spares, what it was looked at with. Two things widen that, 
 
 - **Invented words.** A word of a context or of a kept prompt is replaced by syllables that mean nothing ("a red {} in zobi style"), the
   concept and its base prompt in the same place: what the edit does may not hang on the words around the concept.
-- **Neighbours.** In the place of the concept's own word, the words whose token embeddings are nearest to it ("purple" and "black" for
-  "red") are kept: they are at risk first. Words nearer than SAME are left alone, as they may say the same ("crimson").
+- **Neighbours.** In the place of the concept's own words, the words whose token embeddings are nearest to one of them ("purple" and "black"
+  for "red") are kept: they are at risk first. Words nearer than SAME are left alone, as they may say the same ("crimson"). Own words that
+  follow each other are replaced together, as "vans gogh" would still say Van Gogh.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from .concept_settings import ConceptSettings
 from .contexts import PLACE
+from .own_words import own_words, words
 from .vocabulary import Vocabulary
 
 INVENTED_CONTEXTS, INVENTED_KEEP = 24, 8
@@ -40,24 +44,31 @@ def varied(settings: ConceptSettings, vocabulary: Vocabulary | None) -> ConceptS
 
 
 def neighbours(settings: ConceptSettings, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Sentences about the nearest neighbours of the concept's own words (those not in the base prompt), by turns in all contexts."""
-    own = list(dict.fromkeys(word for word in _words(settings.concept) if word not in _words(settings.base) and word in vocabulary))
-    near = {word: vocabulary.near(word) for word in own}
+    """Sentences about the nearest neighbours of the concept's own words (own_words.own_words), by turns in all contexts."""
+    own = own_words(settings.concept, settings.base)
+    near = {word: vocabulary.near(word) for word in own if word in vocabulary}
     same = {other for others in near.values() for other, closeness in others if closeness >= SAME} | set(own)
     ranked = sorted(((closeness, word, other) for word, others in near.items() for other, closeness in others), reverse=True)
-    chosen = list(dict.fromkeys((word, other) for _, word, other in ranked if other not in same))[:NEIGHBOURS]
-    contexts = settings.context_lines or (PLACE,)
-    found = []
-    for number, (word, other) in enumerate(chosen):
-        said = re.sub(rf"\b{word}\b", other, settings.concept, flags=re.IGNORECASE)
-        for turn in range(SENTENCES_EACH):
-            found.append(contexts[(number * SENTENCES_EACH + turn) % len(contexts)].replace(PLACE, said))
-    return tuple(dict.fromkeys(found))
+    others = ((word, other) for _, word, other in ranked if other not in same)
+    said = itertools.islice(_distinct(_instead(settings.concept, own, word, other) for word, other in others), NEIGHBOURS)
+    places = itertools.cycle(settings.context_lines or (PLACE,))
+    return tuple(dict.fromkeys(next(places).replace(PLACE, sentence) for sentence in said for _ in range(SENTENCES_EACH)))
 
 
-def _words(text: str) -> list[str]:
-    """Of letters alone, so that each can be replaced as a whole: of "star_2" none."""
-    return re.findall(r"\b[a-z]{3,}\b", text.casefold())
+def _distinct(sentences: Iterable[str]) -> Iterator[str]:
+    """`sentences` in their order, each once."""
+    seen: set[str] = set()
+    for sentence in sentences:
+        if sentence not in seen:
+            seen.add(sentence)
+            yield sentence
+
+
+def _instead(concept: str, own: tuple[str, ...], word: str, other: str) -> str:
+    """`concept` with `other` in the place of `word` and of the `own` words that it stands together with, blanks or hyphens between them."""
+    one = rf"(?:{'|'.join(re.escape(each) for each in own)})"
+    together = re.compile(rf"\b{one}(?:[\s-]+{one})*\b", re.IGNORECASE)
+    return together.sub(lambda found: other if word in words(found[0]) else found[0], concept)
 
 
 def _invented(sentence: str, chance: random.Random) -> str:

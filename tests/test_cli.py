@@ -309,3 +309,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert places.get(message, message) in lines[0]
     assert sorted(tmp_path.rglob("*")) == before
     assert Path(checkpoint).read_bytes() == model
+
+
+@pytest.mark.parametrize("method", ["rounds", "per harm", "paper"])
+def test_a_base_that_says_the_same_as_the_concept_is_refused(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "star.safetensors"
+    few = ["--steps", "2", "--trajectories", "1", "--no-vary", "--out", str(out)]
+    code, _, err = run(capsys, "attribute", "sandbox", "--concept", "a star", "--base", "A  Star", "--method", method, *few)
+    assert code == 2
+    assert "concept and base prompt are the same to this model" in err
+    assert not out.exists()

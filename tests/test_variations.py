@@ -63,7 +63,29 @@ def test_words_of_the_base_prompt_have_no_neighbours(vocabulary: Vocabulary) -> 
     found = neighbours(settings, vocabulary)
     assert found
     assert all(sentence.startswith("a shape in ") for sentence in found)
+    # "in" and "style" are not in the base either; with another word in their place, the sentence would still ask for what is erased.
+    assert all(sentence.endswith(" style") and "dotted" not in sentence for sentence in found)
     assert neighbours(replace(settings, concept="a shape qq", base="a shape"), vocabulary) == ()
+
+
+@pytest.mark.parametrize("concept", ["a dotted negative star", "a dotted-negative Star", "dotted negative"])
+def test_own_words_that_stand_together_are_replaced_together(vocabulary: Vocabulary, concept: str) -> None:
+    found = neighbours(replace(SETTINGS, concept=concept, base="", contexts=()), vocabulary)
+    assert len(found) == NEIGHBOURS
+    assert all(len(sentence.split()) == (2 if concept.startswith("a") else 1) for sentence in found)
+    assert not any(word in sentence.casefold() for sentence in found for word in ("dotted", "negative", "star"))
+
+
+def test_own_words_that_stand_apart_are_replaced_one_at_a_time(vocabulary: Vocabulary) -> None:
+    found = neighbours(replace(SETTINGS, concept="a dotted shape of red", base="a shape", contexts=()), vocabulary)
+    assert {sentence.split()[1] == "dotted" for sentence in found} == {True, False}
+    assert all(("dotted" in sentence) != ("red" in sentence.split()) for sentence in found)
+
+
+def test_a_filler_by_itself_is_a_concept(vocabulary: Vocabulary) -> None:
+    found = neighbours(replace(SETTINGS, concept="a style", base="", contexts=()), vocabulary)
+    assert found
+    assert not any("style" in sentence for sentence in found)
 
 
 @pytest.mark.parametrize("concept", ["star2", "star_shape", "a star\u00e9"])

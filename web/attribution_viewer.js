@@ -52,6 +52,16 @@ function locator(node) {
     return inside ? `${node.graph.id}:${node.id}` : String(node.id);
 }
 
+/** Let go of viewers whose graph is no more: front ends do not tell the nodes of a subgraph that another workflow takes its place. */
+function forgetLost() {
+    const root = app.rootGraph ?? app.graph;
+    for (const [node, { viewer }] of shown) {
+        if (node.graph === root || (node.graph && root.subgraphs?.get(node.graph.id) === node.graph)) continue;
+        viewer.destroy();
+        shown.delete(node);
+    }
+}
+
 let history = null; // one request for all nodes of a workflow that is loaded
 
 function lastRuns() {
@@ -240,6 +250,8 @@ app.registerExtension({
             return copy;
         };
     },
+
+    afterConfigureGraph: forgetLost,
 
     onNodeOutputsUpdated() {
         shown.forEach((inNode) => inNode.restore());

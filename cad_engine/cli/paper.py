@@ -41,7 +41,7 @@ def paper(
     prediction: Prediction = "auto",
     json: Json = False,
 ) -> None:
-    """Measure the paper's tables: results.json and results.md in OUT, beside the paper's numbers.
+    """Measure the paper's tables: results.json and results.md in OUT, of all tables there, beside the paper's numbers.
 
     The same command goes on where it was interrupted. Under torchrun, processes share edits and pictures. Nothing is downloaded.
     """
@@ -120,7 +120,7 @@ def paper(
         raise
     if not processes.first:
         return
-    write_all(out, results)
+    write_all(out)
     text = "\n".join(markdown(result) for result in results)
     show({"folder": str(out), "tables": results}, json, f"{text}\nwrote {out / 'results.json'} and {out / 'results.md'}")
 

@@ -28,7 +28,7 @@ class Clip:
             raise CadError(f"there is no folder {folder}; give one with a CLIP model as transformers saves it")
         try:
             self._model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
-            self._processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+            self._processor = CLIPProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise CadError(f"{folder} cannot be read as a CLIP model with its processor ({first_line(error)})") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import CadError, first_line
 from ..files import written_whole
 from .plan import TITLES, Table
 from .rows import COLUMNS, Row
@@ -41,9 +42,11 @@ def write_table(folder: Path, result: dict[str, Any]) -> None:
     _write(folder / JSON_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
-def write_all(out: Path, results: Sequence[dict[str, Any]]) -> None:
-    """Write results.json and results.md of `results` into `out`."""
-    _write(out / JSON_FILE, json.dumps({"tables": list(results)}, indent=2, allow_nan=False) + "\n")
+def write_all(out: Path) -> None:
+    """Write results.json and results.md of all finished tables in `out`, whichever command made them. CadError for a damaged one."""
+    paths = [out / f"table-{number}" / JSON_FILE for number in sorted(TITLES)]
+    results = [_read(path) for path in paths if path.exists()]
+    _write(out / JSON_FILE, json.dumps({"tables": results}, indent=2, allow_nan=False) + "\n")
     _write(out / MARKDOWN_FILE, "# The paper's tables\n\n" + "\n".join(markdown(result) for result in results))
 
 
@@ -54,7 +57,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"## Table {result['table']}. {result['title']}",
         "",
-        f"Numbers are {result['unit']}; the paper's are of Stable Diffusion 1.4.",
+        f"Numbers are {result['unit']}, of {result['model']['name']}; the paper's are of Stable Diffusion 1.4.",
         "",
     ]
     if result["stand_ins"]:
@@ -74,6 +77,16 @@ def number_text(table: int, value: float | None) -> str:
         return "-"
     digits = {1: 1, 2: 0, 3: 3, 4: 2, 5: 1, 6: 0}[table]
     return f"{value:.{digits}f}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        markdown(found)  # has all that is made of it
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise CadError(f"{path} is damaged ({first_line(error)}); delete it and measure its table again") from error
+    assert isinstance(found, dict)
+    return found
 
 
 def _write(path: Path, text: str) -> None:

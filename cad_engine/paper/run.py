@@ -75,7 +75,7 @@ def run_table(
         _share(
             processes,
             part,
-            lambda unit: store.values(unit) is None,
+            lambda unit: store.values(unit) is None or (keep_pictures and not store.has_pictures(table, unit)),
             painter.paint,
             _counted(progress, table, f"{name} pictures"),
             lambda unit: len(unit.numbers),

@@ -99,6 +99,10 @@ class Store:
         """Where a picture is kept."""
         return self.folder / "pictures" / _plain(pictures.name) / _plain(arm) / f"{number:06d}.png"
 
+    def has_pictures(self, table: Table, unit: Unit) -> bool:
+        """Whether all pictures of a unit are kept."""
+        return all(self.picture(table.lists[unit.of], unit.arm, number).exists() for number in unit.numbers)
+
 
 def needs_unedited(pictures: PictureList, arm: str) -> bool:
     """Whether a picture is judged beside the unedited model's."""

@@ -451,6 +451,52 @@ def test_another_tab_and_back(viewed: Viewed) -> None:
     assert viewed.chosen() == chosen
 
 
+def test_a_viewer_is_let_go_with_its_graph_also_in_a_subgraph(viewed: Viewed) -> None:
+    found = """[app.graph, ...app.graph.subgraphs.values()].flatMap(graph => graph.nodes)
+        .filter(node => node.type === "CADAttributionViewer")"""
+    of_map = "node.widgets.find(widget => widget.name === 'map').element.viewer"
+
+    def watch() -> None:
+        viewed.page.evaluate(
+            f"""() => {{
+                window.gone = 0;
+                for (const node of {found}) {{
+                    const viewer = {of_map}, {{ destroy }} = viewer;
+                    viewer.destroy = () => {{ window.gone += 1; destroy(); }};
+                }}
+            }}"""
+        )
+
+    def gone() -> int:
+        return viewed.page.evaluate("() => window.gone")
+
+    viewed.load()
+    plain, _ = viewed.front.saved()
+    watch()
+    viewed.front.load(json.loads(json.dumps(plain)), "plain")
+    assert gone() == 1
+    viewed.page.evaluate(f"() => {{ app.graph.convertToSubgraph(new Set({found})); }}")
+    viewed.front.settle()
+    assert viewed.page.evaluate(f"() => {found}.map(node => node.graph === app.graph)") == [False]
+    nested, _ = viewed.front.saved()
+    watch()
+    # What is there stays.
+    viewed.page.evaluate(
+        f"""() => {{
+            const ratio = {found}[0].widgets.find(widget => widget.name === "ratio");
+            ratio.value = 0.01;
+            ratio.callback(0.01);
+        }}"""
+    )
+    assert viewed.page.evaluate(f"() => {found}.map(node => {of_map}.inputs.ratio)") == [0.01]
+    assert gone() == 0
+    for workflow in (nested, nested, plain):
+        viewed.front.load(json.loads(json.dumps(workflow)), "another")
+        assert gone() == 1
+        watch()
+    assert viewed.page.evaluate(f"() => {found}.map(node => node.graph === app.graph)") == [True]
+
+
 def test_a_pasted_node_shows_the_same(viewed: Viewed) -> None:
     viewed.load()
     viewed.run()

@@ -185,6 +185,36 @@ def test_other_settings_and_damage_are_refused(tmp_path: Path, capsys: pytest.Ca
     assert str(edit) in err
 
 
+def test_results_have_the_tables_of_earlier_commands_and_pictures_when_they_are_wanted_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(table: str, *more: str) -> None:
+        code, _, err = run(capsys, "paper", "--table", table, *SMALL, "--out", str(tmp_path), *more)
+        assert code == 0, err
+
+    measured("4")
+    measured("2")
+    second, fourth = results(tmp_path)
+    assert (second["table"], fourth["table"]) == (2, 4)
+    text = (tmp_path / "results.md").read_text()
+    assert text.index("## Table 2") < text.index("## Table 4")
+    assert not list(tmp_path.glob("table-*/pictures"))
+    measured("4", "--keep-pictures")
+    assert results(tmp_path) == [second, fourth]
+    pictures = list(tmp_path.glob("table-*/pictures/*/*/*.png"))
+    assert len(pictures) == 2
+    before = {path: path.stat().st_mtime_ns for path in pictures}
+    measured("4", "--keep-pictures")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("table-*/pictures/*/*/*.png")} == before
+    pictures[0].unlink()
+    measured("4", "--keep-pictures")
+    assert sorted(tmp_path.glob("table-*/pictures/*/*/*.png")) == sorted(pictures)
+    (tmp_path / "table-2" / "results.json").write_text('{"table": 2}')
+    code, _, err = run(capsys, "paper", "--table", "4", *SMALL, "--out", str(tmp_path))
+    assert code == 2
+    assert f"{tmp_path / 'table-2' / 'results.json'} is damaged" in err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

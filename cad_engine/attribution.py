@@ -129,10 +129,8 @@ def reduce_scores(
     """Reduce dense `scores` layer by layer; `keep_ratio` None keeps all of a small model and 1 % of a large one.
 
     `row_mass` is that of the attribution (see reduction.row_masses) where the scores are something else, which do not add up to those of
-    larger units. `heads` are units.head_counts of the model. Raises CadError when there is nothing to choose from: all scores are 0.
+    larger units. `heads` are units.head_counts of the model.
     """
-    if not any(bool(score.any()) for score in scores.values()):
-        raise CadError("no weight has any effect, as concept and base prompt are the same to this model; change one of them")
     total = sum(score.numel() for score in scores.values())
     if keep_ratio is None:
         keep_ratio = 1.0 if total <= DENSE_WEIGHTS else KEEP_RATIO
@@ -164,12 +162,16 @@ def attribute(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Attribution:
-    """`attribution_scores`, reduced; with `kept` states, divided by harm.harm (whose probes come from `seed`) before."""
+    """`attribution_scores`, reduced; with `kept` states, divided by harm.harm (whose probes come from `seed`) before.
+
+    Raises CadError when no weight has any effect.
+    """
     scores, timestep_mass = attribution_scores(
         denoiser, objective, layer_names, batch=batch, checkpointing=checkpointing, sums_on=sums_on, progress=progress
     )
     row_mass = None
     if kept:
+        _check_effect(scores)
         row_mass = {name: row_masses(score) for name, score in scores.items()}
         harms = harm(
             denoiser,
@@ -197,9 +199,15 @@ def plain_attribution(
     info: Mapping[str, Any],
     keep_ratio: float | None,
 ) -> Attribution:
-    """Dense scores a_i of `denoiser`, reduced; they can be added up to those of larger units."""
+    """Dense scores a_i of `denoiser`, reduced; they can be added up to those of larger units. CadError when no weight has any effect."""
+    _check_effect(scores)
     heads = head_counts(denoiser.unet, denoiser.layers)
     return reduce_scores(scores, timestep_mass, timesteps, {**info, "score": SCORES[0]}, keep_ratio, heads=heads)
+
+
+def _check_effect(scores: Mapping[str, Tensor]) -> None:
+    if not any(bool(score.any()) for score in scores.values()):
+        raise CadError("no weight has any effect, as concept and base prompt are the same to this model; change one of them")
 
 
 def solved_attribution(solution: Solution, info: dict[str, Any]) -> Attribution:

@@ -56,7 +56,7 @@ def denoiser() -> DiffusersDenoiser:
 def star(denoiser: DiffusersDenoiser) -> Edit:
     """What rounds find for the star in a hurry."""
     settings = rounds_settings(denoiser, DemoSettings("star"))
-    return edit_from_attribution(attribute_concept(denoiser, replace(settings, rounds=1, trajectories=6)), None)
+    return edit_from_attribution(attribute_concept(denoiser, replace(settings, rounds=2, trajectories=6)), None)
 
 
 def deaf(denoiser: DiffusersDenoiser) -> Edit:

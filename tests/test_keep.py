@@ -255,7 +255,10 @@ def test_a_model_without_effect_or_with_overflow_is_refused() -> None:
         harm(denoiser, objective, huge, names)
     with torch.no_grad():
         denoiser.unet.conv_out.weight.zero_()
+    harms = harm(denoiser, objective, kept, names)
     with pytest.raises(CadError, match="so there is nothing to weigh"):
+        per_harm(dict(harms), harms)
+    with pytest.raises(CadError, match="no weight has any effect, as concept and base prompt are the same to this model"):
         attribute_concept(denoiser, SETTINGS)
 
 

@@ -21,6 +21,7 @@ from benchmarks.erasing.settings import machine
 from benchmarks.full_size import PIXELS_PER_LATENT, UNETS, full_size_parser, write_json
 from benchmarks.timing.apply import apply_times
 from benchmarks.timing.growth import growth
+from benchmarks.timing.least import least_over_floor
 from benchmarks.timing.reference import reference_predictions
 from benchmarks.timing.steps import WAYS, extra_memory, seconds
 from benchmarks.timing.whole import default_settings, whole, whole_memory
@@ -44,6 +45,7 @@ def full_size(size: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"pixels": options.latent * PIXELS_PER_LATENT, "dtype": options.dtype, "device": options.device}
     if {"floor", "ours"} <= took.keys():
         found["step_over_floor"] = round(took["ours"] / took["floor"], 3)
+        found["least_step_over_floor"] = round(least_over_floor(size, options.latent), 3)
     if {"prediction", "ours", "plain"} <= took.keys():
         settings = default_settings("concept")
         steps, plain = settings.trajectories * settings.steps, reference_predictions()

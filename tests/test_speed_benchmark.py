@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.full_size import random_denoiser
 from benchmarks.timing import reference
+from benchmarks.timing.least import least_over_floor
+from benchmarks.timing.steps import Steps
 from cad_engine.attribution import attribution_scores
 from cad_engine.checkpoints.load import load_model
 from cad_engine.components import choose_layers
@@ -42,3 +46,15 @@ def test_the_plain_reference_is_the_attribution_at_its_points(monkeypatch: pytes
     ours, _ = attribution_scores(denoiser, Objective("erase", concept, targets), names)
     for name in names:
         torch.testing.assert_close(plain[name], ours[name], rtol=1e-3, atol=1e-5 * float(ours[name].abs().max()))
+
+
+@pytest.mark.slow
+def test_a_step_makes_no_more_operations_than_it_must() -> None:
+    steps = Steps(random_denoiser("sd1", "cpu", torch.float32), latent=8)
+    made = {}
+    for way in ("floor", "ours"):
+        with FlopCounterMode(display=False) as counted:
+            steps.way(way)()
+        made[way] = counted.get_total_flops()
+    assert made["ours"] > 1.05 * made["floor"]
+    assert made["ours"] / made["floor"] == pytest.approx(least_over_floor("sd1", latent=8), rel=1e-3)

@@ -207,7 +207,10 @@ def plain_attribution(
 
 def _check_effect(scores: Mapping[str, Tensor]) -> None:
     if not any(bool(score.any()) for score in scores.values()):
-        raise CadError("no weight has any effect, as concept and base prompt are the same to this model; change one of them")
+        raise CadError(
+            "no weight of the chosen layers has any effect on J: concept and base prompt are the same to this model, or its weights are "
+            "zero; change one of the prompts, or the model"
+        )
 
 
 def solved_attribution(solution: Solution, info: dict[str, Any]) -> Attribution:

@@ -29,7 +29,7 @@ def paint(
     """Pictures [3, H, W] in [0, 1] on the CPU one after the other, picture i of `prompts[i]` from `seeds[i]` alone.
 
     `batch` pictures are computed together, which changes none of them; `size` is (height, width) of the latents. Raises CadError
-    when there is not one seed a prompt or a count makes no sense.
+    when there is not one seed a prompt, a count makes no sense, or a picture is not finite.
     """
     encoded = {prompt: denoiser.encode_prompt(prompt) for prompt in set(prompts)}
     conditionings = [encoded[prompt] for prompt in prompts]
@@ -66,6 +66,8 @@ def paint_conditionings(
                 eps = eps_uncond + cfg * (eps - eps_uncond)
             x = denoiser.schedule.ddim_step(x, eps, t, t_next)
         pictures = denoiser.decode(x).float().cpu()
+        if not bool(torch.isfinite(pictures).all()):  # it would become a black file, and count as one without the concept
+            raise CadError("a picture is not finite: the model overflows; compute in bfloat16 or float32")
         progress("painting", min(start + batch, len(seeds)), len(seeds))
         yield from pictures
 

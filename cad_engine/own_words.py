@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-GRAMMAR = frozenset(
+STOP_WORDS = frozenset(
     (
         *("a", "an", "the", "this", "that", "it", "its", "is", "are", "as", "and", "or"),
         *("in", "into", "of", "on", "at", "by", "with", "without", "for", "from", "to"),
@@ -25,7 +25,7 @@ def words(text: str) -> list[str]:
 
 
 def own_words(concept: str, base: str) -> tuple[str, ...]:
-    """Words of `concept` that are not in `base`, each once, without GRAMMAR, and without MEDIA unless there is nothing else."""
-    said = {*words(base), *GRAMMAR}
+    """Words of `concept` that are not in `base`, each once, without STOP_WORDS, and without MEDIA unless there is nothing else."""
+    said = {*words(base), *STOP_WORDS}
     own = tuple(dict.fromkeys(word for word in words(concept) if word not in said))
     return tuple(word for word in own if word not in MEDIA) or own

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from .concept_settings import ConceptSettings
@@ -49,19 +48,12 @@ def neighbours(settings: ConceptSettings, vocabulary: Vocabulary) -> tuple[str, 
     near = {word: vocabulary.near(word) for word in own if word in vocabulary}
     same = {other for others in near.values() for other, closeness in others if closeness >= SAME} | set(own)
     ranked = sorted(((closeness, word, other) for word, others in near.items() for other, closeness in others), reverse=True)
-    others = ((word, other) for _, word, other in ranked if other not in same)
-    said = itertools.islice(_distinct(_instead(settings.concept, own, word, other) for word, other in others), NEIGHBOURS)
+    others = [(word, other) for _, word, other in ranked if other not in same]
+    # Of words that are replaced together, each may bring the same sentence; so many pairs have NEIGHBOURS different ones.
+    said = dict.fromkeys(_instead(settings.concept, own, word, other) for word, other in others[: NEIGHBOURS * len(own)])
     places = itertools.cycle(settings.context_lines or (PLACE,))
-    return tuple(dict.fromkeys(next(places).replace(PLACE, sentence) for sentence in said for _ in range(SENTENCES_EACH)))
-
-
-def _distinct(sentences: Iterable[str]) -> Iterator[str]:
-    """`sentences` in their order, each once."""
-    seen: set[str] = set()
-    for sentence in sentences:
-        if sentence not in seen:
-            seen.add(sentence)
-            yield sentence
+    nearest = list(said)[:NEIGHBOURS]
+    return tuple(dict.fromkeys(next(places).replace(PLACE, sentence) for sentence in nearest for _ in range(SENTENCES_EACH)))
 
 
 def _instead(concept: str, own: tuple[str, ...], word: str, other: str) -> str:

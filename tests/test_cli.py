@@ -319,3 +319,16 @@ def test_a_base_that_says_the_same_as_the_concept_is_refused(method: str, tmp_pa
     assert code == 2
     assert "concept and base prompt are the same to this model" in err
     assert not out.exists()
+
+
+def test_a_picture_that_is_not_finite_becomes_no_black_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "cad_engine.checkpoints.denoiser.DiffusersDenoiser.decode",
+        lambda self, latents: latents.new_full((len(latents), 3, 64, 64), torch.nan),
+    )
+    code, _, err = run(capsys, "generate", "sandbox", "--prompt", "a star", "--steps", "1", "--out", str(tmp_path))
+    assert code == 2
+    assert "a picture is not finite: the model overflows" in err
+    assert not list(tmp_path.rglob("*.png"))

@@ -258,7 +258,7 @@ def test_a_model_without_effect_or_with_overflow_is_refused() -> None:
     harms = harm(denoiser, objective, kept, names)
     with pytest.raises(CadError, match="so there is nothing to weigh"):
         per_harm(dict(harms), harms)
-    with pytest.raises(CadError, match="no weight has any effect, as concept and base prompt are the same to this model"):
+    with pytest.raises(CadError, match="no weight of the chosen layers has any effect on J"):
         attribute_concept(denoiser, SETTINGS)
 
 

@@ -127,9 +127,10 @@ class Run:
                 raise MethodFailedError(f"{type(error).__name__}: {first_line(error)}") from error
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
             edited = key.method != UNEDITED
-            pictures = paint_main(self.denoiser, todo, self.settings.pictures, progress) if edited else reference.pictures
-            if not bool(torch.isfinite(pictures.rest).all() and torch.isfinite(pictures.target).all()):
-                raise MethodFailedError("pictures of the edited model have values that are not finite (NaN or infinity)")
+            try:
+                pictures = paint_main(self.denoiser, todo, self.settings.pictures, progress) if edited else reference.pictures
+            except CadError as error:
+                raise MethodFailedError(f"the edited model cannot be painted with: {first_line(error)}") from error
             measured = measure(self.denoiser, self.judge, todo, self.settings, reference, pictures, progress)
         cell = Cell(key, self._made_with(key), outcome, round(seconds, 3), round(cpu_seconds, 3), machine(), measured)
         save_cell(self.folder, cell, pictures)

@@ -143,10 +143,6 @@ class _Painter:
         table, listed = self._table, self._table.lists[unit.of]
         cases = [listed.cases[number] for number in unit.numbers]
         pictures = self._painted(unit, unit.arm)
-        if not bool(torch.isfinite(pictures).all()):  # which would count as one without the concept
-            raise CadError(
-                f"table {table.number}, {listed.name}, {unit.arm}: a picture is not finite; is --dtype too small for this model?"
-            )
         beside = None
         if needs_unedited(listed, unit.arm):
             beside = torch.stack([self._unedited(unit, number) for number in unit.numbers])

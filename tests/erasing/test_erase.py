@@ -422,7 +422,8 @@ def test_a_model_that_paints_nan_is_a_failure_and_no_cell(denoiser: DiffusersDen
     table = made.table()
     assert [cell.key.method for cell in table.cells] == ["unedited"]
     assert table.failures == {
-        CellKey("not finite", "star", 0): "pictures of the edited model have values that are not finite (NaN or infinity)"
+        CellKey("not finite", "star", 0): "the edited model cannot be painted with: a picture is not finite: "
+        "the model overflows; compute in bfloat16 or float32"
     }
 
 
